@@ -1,0 +1,146 @@
+"""The sizes and options of a GPT, as one frozen value. No torch here: help must answer at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from primer.errors import UsageError
+
+
+@dataclass(frozen=True)
+class NGramConfig:
+    """Hashed n-gram inputs (`nn/ngram.py`): for each order, an embedding of the last n tokens is added.
+
+    They give the model a direct look at what the first layers would otherwise have to learn: which few
+    tokens came last. Rows are shared by hashing, so a table's size is chosen, not grown.
+    """
+
+    orders: tuple[int, ...] = ()
+    """Which n: (2, 3) adds a bigram and a trigram table. Empty: none."""
+    rows: int = 1 << 14
+    """Rows of each table; n-grams are hashed into them."""
+    dropout: float = 0.0
+    """Chance that a looked-up row is zeroed while training: rare n-grams memorise, this is what stops it."""
+
+
+@dataclass(frozen=True)
+class GPTConfig:
+    """A decoder-only Transformer. The defaults are a small modern GPT; GPT-2 is a set of options away."""
+
+    vocab_size: int = 0
+    """Distinct tokens (V). 0: taken from the tokenizer when the run starts."""
+    context_length: int = 256
+    """The longest sequence (T) that the model sees at once."""
+    d_model: int = 128
+    """Width of the residual stream (C)."""
+    n_layers: int = 4
+    """Blocks (L)."""
+    n_heads: int = 4
+    """Query heads (H); `d_model` must divide by it."""
+    n_kv_heads: int = 0
+    """Key and value heads, shared by groups of query heads (Ainslie et al. 2023). 0: as many as `n_heads`."""
+    d_ff: int = 0
+    """Width inside the feed-forward (F). 0: 4 × d_model (for swiglu 8/3 × d_model, the same parameters)."""
+
+    norm: Literal["pre", "post", "none"] = "pre"
+    """Where it stands: after the residual sum (Vaswani et al. 2017), before the sublayer (GPT-2), nowhere."""
+    norm_type: Literal["layernorm", "rmsnorm"] = "layernorm"
+    """LayerNorm (Ba et al. 2016) or RMSNorm (Zhang & Sennrich 2019)."""
+    norm_eps: float = 1e-5
+    """Added to the variance before its root."""
+    norm_gain: bool = True
+    """Whether a norm has a learned scale (and, with `bias`, a shift)."""
+    positions: Literal["learned", "sinusoidal", "rotary", "none"] = "learned"
+    """How the model knows the order: GPT-2, Vaswani et al. §3.5, Su et al. 2021, or not at all."""
+    rotary_base: float = 10000.0
+    """θ of the rotary embedding."""
+    activation: Literal["relu", "gelu", "relu2", "swiglu"] = "gelu"
+    """Inside the feed-forward: 2017's ReLU, GPT-2's GELU, Primer-EZ's ReLU² (So et al. 2021), Shazeer 2020."""
+    bias: bool = True
+    """Bias in the linear layers and norms."""
+    qkv_bias: bool | None = None
+    """Bias of the query, key and value projections. Unset: as `bias` (the lecture has none here)."""
+    head_bias: bool = False
+    """Bias of the output layer (the lecture has one)."""
+    tied_head: bool = False
+    """Output layer and token embedding are one matrix (Press & Wolf 2017; GPT-2)."""
+    qk_norm: bool = False
+    """RMSNorm on each query and key head, so that scores cannot explode (Henry et al. 2020)."""
+    logit_soft_cap: float = 0.0
+    """c · tanh(logits / c), so that no logit leaves ±c (Gemma 2). 0: none."""
+    attention_scale: Literal["d_head", "d_model"] = "d_head"
+    """Scores are multiplied by d_head^-½ (Vaswani et al. eq. 1); the lecture's script uses d_model^-½."""
+    attention_output: bool = True
+    """The projection W^O after the heads are put side by side; the lecture's script leaves it out."""
+
+    embedding_dropout: float = 0.0
+    """Dropout on the sum of token and position embeddings."""
+    pattern_dropout: float = 0.0
+    """Dropout on the attention weights."""
+    attention_dropout: float = 0.0
+    """Dropout on the attention's output, before it is added to the residual stream."""
+    feed_forward_dropout: float = 0.0
+    """Dropout on the feed-forward's output, before it is added to the residual stream."""
+
+    init: Literal["gpt2", "torch"] = "gpt2"
+    """Normal(0, init_std) as in GPT-2, or torch's defaults (the lecture)."""
+    init_std: float = 0.02
+    """Standard deviation of GPT-2's initialisation."""
+    depth_scaled_init: bool = True
+    """Projections into the residual stream start √(2L) smaller (GPT-2 paper §2.3); only with init="gpt2"."""
+    zero_init_projections: bool = False
+    """Projections into the residual stream start at zero: each block starts as the identity."""
+    ngram: NGramConfig = field(default_factory=NGramConfig)
+
+    def __post_init__(self) -> None:
+        for name in ("context_length", "d_model", "n_layers", "n_heads"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"model.{name} must be at least 1, got {getattr(self, name)}")
+        if self.vocab_size < 0 or self.d_ff < 0 or self.n_kv_heads < 0:
+            raise UsageError("model.vocab_size, model.d_ff and model.n_kv_heads must not be negative")
+        if self.d_model % self.n_heads:
+            near = [h for h in range(1, self.d_model + 1) if self.d_model % h == 0]
+            best = min(near, key=lambda h: abs(h - self.n_heads))
+            raise UsageError(
+                f"model.d_model={self.d_model} does not divide by model.n_heads={self.n_heads}",
+                hint=f"--model.n-heads={best}, or a d_model that is a multiple of {self.n_heads}",
+            )
+        if self.n_heads % self.kv_heads:
+            raise UsageError(
+                f"model.n_heads={self.n_heads} does not divide by model.n_kv_heads={self.n_kv_heads}",
+                hint="--model.n-kv-heads=1 (multi-query) or a divisor of n_heads",
+            )
+        if self.positions == "rotary" and self.d_head % 2:
+            raise UsageError(f"rotary positions need an even head width, got d_head={self.d_head}")
+        for name in ("embedding_dropout", "pattern_dropout", "attention_dropout", "feed_forward_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UsageError(f"model.{name} must lie in [0, 1), got {getattr(self, name)}")
+        if not 0 <= self.ngram.dropout < 1:
+            raise UsageError(f"model.ngram.dropout must lie in [0, 1), got {self.ngram.dropout}")
+        if any(n < 2 for n in self.ngram.orders) or self.ngram.rows < 1:
+            raise UsageError("model.ngram.orders start at 2 and model.ngram.rows at 1")
+
+    @property
+    def d_head(self) -> int:
+        """Width of one head (D)."""
+        return self.d_model // self.n_heads
+
+    @property
+    def kv_heads(self) -> int:
+        """Key and value heads, with 0 resolved."""
+        return self.n_kv_heads or self.n_heads
+
+    @property
+    def feed_forward_width(self) -> int:
+        """Width inside the feed-forward (F), with 0 resolved; swiglu's is rounded up to a multiple of 8."""
+        if self.d_ff:
+            return self.d_ff
+        if self.activation == "swiglu":
+            return -(-(8 * self.d_model // 3) // 8) * 8
+        return 4 * self.d_model
+
+    @property
+    def has_qkv_bias(self) -> bool:
+        """Whether the query, key and value projections have a bias, with "unset" resolved."""
+        return self.bias if self.qkv_bias is None else self.qkv_bias

@@ -1,0 +1,88 @@
+"""One run, as one frozen value: everything that a person can choose. Fed back, it reproduces the run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from primer.errors import UsageError
+from primer.models.config import GPTConfig
+from primer.training.config import OptimConfig, ScheduleConfig, TrainConfig
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which text, and how it becomes tokens and batches."""
+
+    source: str = "python-docs"
+    """A named source (python-docs, shakespeare), or a .txt, .md, .jsonl or .parquet file, or a folder of them."""
+    tokenizer: Literal["char", "byte"] = "char"
+    """One token a character, or one a UTF-8 byte."""
+    validation_fraction: float = 0.1
+    """The last part of the text, kept away from training."""
+    order: Literal["epochs", "random"] = "epochs"
+    """epochs: every window once, shuffled, before any comes again. random: with replacement, as the lecture does."""
+    unknown: Literal["error", "skip"] = "error"
+    """A character that the tokenizer has never seen: stop and name it, or drop it and say how many."""
+    encoding: str = "utf-8"
+    """How the files' bytes become characters."""
+    encoding_errors: Literal["strict", "replace", "ignore"] = "strict"
+    """Bytes that are no text: stop and name the offset, put U+FFFD in their place, or drop them."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.validation_fraction < 1:
+            raise UsageError(
+                f"data.validation_fraction must lie between 0 and 1, got {self.validation_fraction}"
+            )
+
+
+@dataclass(frozen=True)
+class SampleConfig:
+    """What the model writes while it trains."""
+
+    prompt: str = "\n"
+    """What it continues."""
+    tokens: int = 300
+    """How many tokens it writes."""
+    temperature: float = 0.8
+    """Logits are divided by this; 0 always takes the likeliest token."""
+    top_k: int = 0
+    """Only among the k likeliest. 0: all."""
+    top_p: float = 1.0
+    """Only among the likeliest that together reach this probability (Holtzman et al. 2020)."""
+
+    def __post_init__(self) -> None:
+        if self.tokens < 1 or self.temperature < 0 or self.top_k < 0 or not 0 < self.top_p <= 1:
+            raise UsageError("sample: tokens ≥ 1, temperature ≥ 0, top_k ≥ 0 and 0 < top_p ≤ 1 are needed")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """A whole training run."""
+
+    recipe: str = "default"
+    """The recipe that this run began from."""
+    about: str = ""
+    """One line: what the recipe is for."""
+    seed: int = 1337
+    """Of initialisation, batches, dropout and samples."""
+    model: GPTConfig = field(default_factory=GPTConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    sample: SampleConfig = field(default_factory=SampleConfig)
+
+    def __post_init__(self) -> None:
+        if self.schedule.warmup > self.train.steps:
+            raise UsageError(
+                f"schedule.warmup={self.schedule.warmup} is longer than the run (train.steps={self.train.steps})",
+                hint=f"--schedule.warmup={self.train.steps // 10}",
+            )
+        if self.train.short_context > self.model.context_length:
+            raise UsageError(
+                f"train.short_context={self.train.short_context} is longer than "
+                f"model.context_length={self.model.context_length}"
+            )
+        if self.seed < 0:
+            raise UsageError(f"seed must not be negative, got {self.seed}")

@@ -1,0 +1,126 @@
+"""How to train, as frozen values: optimizer, schedule, loop. No torch here: help must answer at once."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from primer.errors import UsageError
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """Which rule turns gradients into updates."""
+
+    name: Literal["adamw", "muon"] = "adamw"
+    """adamw: Loshchilov & Hutter 2019. muon: Jordan 2024 for the blocks' matrices, AdamW for all else."""
+    lr: float = 1e-3
+    """Peak learning rate (of AdamW)."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    """Decay of the running mean of the gradient, and of its square."""
+    eps: float = 1e-8
+    """Added to the root of the second moment."""
+    weight_decay: float = 0.1
+    """Pull towards zero, times the learning rate; on matrices only unless `decay_all`."""
+    decay_all: bool = False
+    """Decay biases, gains and embeddings too, as `torch.optim.AdamW(model.parameters())` does."""
+    clip: float = 1.0
+    """The gradient's norm is cut to this. 0: never."""
+    muon_lr: float = 0.02
+    """Peak learning rate of Muon."""
+    muon_momentum: float = 0.95
+    """Momentum of Muon (Nesterov)."""
+    muon_weight_decay: float = 0.0
+    """Weight decay of Muon."""
+
+    def __post_init__(self) -> None:
+        for name in ("lr", "muon_lr"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise UsageError(f"optim.{name} must be a positive number, got {value}")
+        if not all(0 <= beta < 1 for beta in (*self.betas, self.muon_momentum)):
+            raise UsageError(f"optim.betas and optim.muon_momentum must lie in [0, 1), got {self.betas}")
+        if min(self.weight_decay, self.muon_weight_decay, self.clip) < 0 or self.eps <= 0:
+            raise UsageError("optim.weight_decay and optim.clip must not be negative, optim.eps must be positive")
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """The learning rate over the run, as a factor of its peak."""
+
+    shape: Literal["constant", "cosine", "linear", "wsd", "inverse_sqrt"] = "cosine"
+    """After the warm-up: flat, half a cosine, a line, flat then a line (wsd), or step^-½ (Vaswani et al. §5.3)."""
+    warmup: int = 100
+    """Steps in which the rate rises from zero to its peak."""
+    final: float = 0.1
+    """The factor at the last step (cosine, linear, wsd)."""
+    decay: float = 0.4
+    """The share of all steps that wsd's falling line takes."""
+
+    def __post_init__(self) -> None:
+        if self.warmup < 0:
+            raise UsageError(f"schedule.warmup must not be negative, got {self.warmup}")
+        if not (0 <= self.final <= 1 and 0 <= self.decay <= 1):
+            raise UsageError("schedule.final and schedule.decay must lie in [0, 1]")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The loop: how long, how much at once, and how often to look, save and speak."""
+
+    steps: int = 1000
+    """Optimizer steps."""
+    batch_size: int = 32
+    """Sequences a step, over all processes. (Tokens a step: batch_size × context_length.)"""
+    micro_batch: int = 0
+    """Sequences computed at once; gradients accumulate over them. 0: chosen by measuring, then kept."""
+    short_context: int = 0
+    """Begin with windows of this length (more of them, the same tokens a step). 0: full length throughout."""
+    short_until: float = 0.0
+    """The share of the steps taken with `short_context`."""
+    label_smoothing: float = 0.0
+    """ε of Szegedy et al. 2016: the target keeps 1 − ε, the rest is spread over the vocabulary."""
+    weight_average: float = 0.0
+    """Evaluate, save and sample an exponential moving average of the weights with this decay. 0: none."""
+    evaluate_every: int = 100
+    """Steps between evaluations on the whole validation split (and at the end)."""
+    evaluate_batches: int = 0
+    """Evaluate on this many random batches instead, as the lecture does. 0: the whole split."""
+    sample_every: int = 100
+    """Steps between printed samples. 0: never."""
+    checkpoint_every: int = 100
+    """Steps between checkpoints (there is always one at the end, on Ctrl-C and on SIGTERM)."""
+    keep: int = 2
+    """How many of the newest checkpoints stay, beside the best one."""
+    patience: int = 10
+    """Steps in a row with a loss or gradient that is not finite, after which the run ends (exit code 5)."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to compute."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Of matrix products. auto: bf16 where the device is made for it, else fp32."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """torch.compile. auto: on a GPU, for runs that are long enough to pay for it."""
+    threads: int = 0
+    """CPU threads. 0: as many as torch finds; the number is kept on resume, because it decides the last bits."""
+    log_every: int = 1
+    """Steps between lines in metrics.jsonl."""
+    trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
+    """Also report to these, where they are installed."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "evaluate_every", "checkpoint_every", "keep", "patience", "log_every"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"train.{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("micro_batch", "evaluate_batches", "sample_every", "threads", "short_context"):
+            if getattr(self, name) < 0:
+                raise UsageError(f"train.{name} must not be negative, got {getattr(self, name)}")
+        for name in ("label_smoothing", "weight_average"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UsageError(f"train.{name} must lie in [0, 1), got {getattr(self, name)}")
+        if not 0 <= self.short_until <= 1:
+            raise UsageError(f"train.short_until must lie in [0, 1], got {self.short_until}")
+        if self.micro_batch and self.batch_size % self.micro_batch:
+            raise UsageError(
+                f"train.batch_size={self.batch_size} does not divide by train.micro_batch={self.micro_batch}"
+            )
