@@ -1,0 +1,159 @@
+"""The decoder-only Transformer, from token ids to logits.
+
+Radford et al. 2019 (GPT-2) with its options named in `GPTConfig`; the parts are those of Vaswani et al. 2017.
+"""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from primer.errors import UsageError
+from primer.models.config import GPTConfig
+from primer.nn.attention import MultiHeadAttention
+from primer.nn.cache import KeyValueCache, LayerCache
+from primer.nn.feed_forward import FeedForward
+from primer.nn.ngram import HashedNGrams
+from primer.nn.norm import make_norm
+from primer.nn.positions import Rotary, SinusoidalPositions
+from primer.nn.probe import Probe
+
+
+class Block(nn.Module):
+    """Attention moves information between positions; the feed-forward works on each. Both add to the stream."""
+
+    def __init__(self, config: GPTConfig, rotary: Rotary | None) -> None:
+        super().__init__()
+        self.norm = config.norm
+        self.attention = MultiHeadAttention(
+            config.d_model,
+            config.n_heads,
+            n_kv_heads=config.kv_heads,
+            qkv_bias=config.has_qkv_bias,
+            bias=config.bias,
+            output=config.attention_output,
+            softmax_scale=(config.d_model if config.attention_scale == "d_model" else config.d_head) ** -0.5,
+            rotary=rotary,
+            qk_norm=config.qk_norm,
+            pattern_dropout=config.pattern_dropout,
+            dropout=config.attention_dropout,
+        )
+        self.feed_forward = FeedForward(
+            config.d_model,
+            config.feed_forward_width,
+            activation=config.activation,
+            bias=config.bias,
+            dropout=config.feed_forward_dropout,
+        )
+        self.attention_norm, self.feed_forward_norm = norm_of(config), norm_of(config)
+        self.resid_pre, self.resid_mid, self.resid_post = Probe(), Probe(), Probe()
+
+    def forward(self, x: Float[Tensor, "B T C"], cache: LayerCache | None = None) -> Float[Tensor, "B T C"]:
+        x = self.resid_pre(x)
+        if self.norm == "post":  # LayerNorm(x + Sublayer(x)): Vaswani et al. 2017, §3.1
+            x = self.resid_mid(self.attention_norm(x + self.attention(x, cache)))
+            return self.resid_post(self.feed_forward_norm(x + self.feed_forward(x)))
+        # x + Sublayer(LayerNorm(x)): GPT-2, §2.3; with norm="none" the norms are the identity
+        x = self.resid_mid(x + self.attention(self.attention_norm(x), cache))
+        return self.resid_post(x + self.feed_forward(self.feed_forward_norm(x)))
+
+
+class GPT(nn.Module):
+    """Token ids in, for every position the logits of the next token out."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        if config.vocab_size < 1:
+            raise UsageError("model.vocab_size must be known before a model is built")
+        self.config = config
+        C, V, T = config.d_model, config.vocab_size, config.context_length
+
+        self.token_embedding = nn.Embedding(V, C)
+        self.position_embedding: nn.Module | None = None
+        if config.positions == "learned":
+            self.position_embedding = nn.Embedding(T, C)
+        elif config.positions == "sinusoidal":
+            self.position_embedding = SinusoidalPositions(T, C)
+        self.ngrams = None
+        if config.ngram.orders:
+            self.ngrams = HashedNGrams(config.ngram.orders, config.ngram.rows, C, dropout=config.ngram.dropout)
+        self.embedding_dropout = nn.Dropout(config.embedding_dropout)
+
+        rotary = Rotary(T, config.d_head, config.rotary_base) if config.positions == "rotary" else None
+        self.layers = nn.ModuleList(Block(config, rotary) for _ in range(config.n_layers))
+        self.final_norm = norm_of(config) if config.norm == "pre" else nn.Identity()
+        self.head = nn.Linear(C, V, bias=config.head_bias)
+        if config.tied_head:
+            self.head.weight = self.token_embedding.weight
+        self.embed, self.logits = Probe(), Probe()
+        initialise(self)
+
+    def forward(
+        self, tokens: Int[Tensor, "B T"], cache: KeyValueCache | None = None
+    ) -> Float[Tensor, "B T V"]:
+        """With a cache, `tokens` are the ones that come after those it holds; it is filled as they are read."""
+        x = self.embed(self.embedding_dropout(self.embedded(tokens, cache)))  # (B, T, C)
+        for number, layer in enumerate(self.layers):
+            x = layer(x, cache.layers[number] if cache else None)
+        logits = self.head(self.final_norm(x))  # (B, T, V)
+        if self.config.logit_soft_cap:
+            logits = self.config.logit_soft_cap * torch.tanh(logits / self.config.logit_soft_cap)
+        return self.logits(logits)
+
+    def embedded(self, tokens: Int[Tensor, "B T"], cache: KeyValueCache | None) -> Float[Tensor, "B T C"]:
+        """What each token is, plus where it stands, plus (where asked for) which n-grams end here."""
+        start = cache.length if cache else 0
+        stop = start + tokens.shape[1]
+        if stop > self.config.context_length:
+            raise UsageError(
+                f"{stop} tokens do not fit into the model's context of {self.config.context_length}",
+                hint="give fewer tokens, or generate with `primer sample`, which moves the window along",
+            )
+        x = self.token_embedding(tokens)
+        if self.position_embedding is not None:
+            x = x + self.position_embedding(torch.arange(start, stop, device=tokens.device))
+        if self.ngrams is not None:
+            x = x + self.ngrams(tokens, cache.recent if cache else None)
+            if cache:
+                seen = tokens if cache.recent is None else torch.cat([cache.recent, tokens], dim=1)
+                cache.recent = seen[:, -self.ngrams.memory :]
+        return x
+
+    def new_cache(self, batch_size: int) -> KeyValueCache:
+        """An empty cache for `batch_size` sequences, in this model's dtype and on its device."""
+        config, weight = self.config, self.token_embedding.weight
+        shape = (batch_size, config.kv_heads, config.context_length, config.d_head)
+        return KeyValueCache(config.n_layers, shape, dtype=weight.dtype, device=weight.device)
+
+
+def norm_of(config: GPTConfig) -> nn.Module:
+    """The norm that the config names."""
+    if config.norm == "none":
+        return nn.Identity()
+    return make_norm(
+        config.norm_type, config.d_model, eps=config.norm_eps, gain=config.norm_gain, bias=config.bias
+    )
+
+
+@torch.no_grad()
+def initialise(model: GPT) -> None:
+    """Fill the weights as the config says; with `init="torch"` they stay as torch made them.
+
+    Radford et al. 2019, §2.3: Normal(0, 0.02), zero biases, and the 2·L projections that add to the residual
+    stream √(2L) smaller, so that the stream's variance does not grow with depth.
+    """
+    config = model.config
+    if config.init == "gpt2":
+        for module in model.modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                module.weight.normal_(0.0, config.init_std)
+            if isinstance(module, nn.Linear) and module.bias is not None:
+                module.bias.zero_()
+    for layer in model.layers:
+        assert isinstance(layer, Block)
+        for projection in (layer.attention.output, layer.feed_forward.contract):
+            if projection is None:
+                continue
+            if config.zero_init_projections:
+                projection.weight.zero_()
+            elif config.init == "gpt2" and config.depth_scaled_init:
+                projection.weight.div_((2 * config.n_layers) ** 0.5)

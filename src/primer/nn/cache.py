@@ -1,0 +1,59 @@
+"""Keys and values of the tokens that were already read, so that writing one more costs one token's work."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from primer.errors import UsageError
+
+
+class LayerCache:
+    """One layer's keys and values, in memory that was taken once: (B, H_kv, context, D) each."""
+
+    def __init__(
+        self, shape: tuple[int, int, int, int], dtype: torch.dtype, device: torch.device | str
+    ) -> None:
+        self.keys = torch.empty(shape, dtype=dtype, device=device)
+        self.values = torch.empty(shape, dtype=dtype, device=device)
+        self.length = 0
+
+    def append(
+        self, k: Float[Tensor, "B Hkv T D"], v: Float[Tensor, "B Hkv T D"]
+    ) -> tuple[Float[Tensor, "B Hkv S D"], Float[Tensor, "B Hkv S D"]]:
+        """Write T new positions behind the old ones and give back all S of them."""
+        stop = self.length + k.shape[-2]
+        if stop > self.keys.shape[-2]:
+            raise UsageError(
+                f"the cache holds {self.keys.shape[-2]} positions and was given {stop}",
+                hint="start a new window from the last half of the text",
+            )
+        self.keys[:, :, self.length : stop] = k
+        self.values[:, :, self.length : stop] = v
+        self.length = stop
+        return self.keys[:, :, :stop], self.values[:, :, :stop]
+
+
+class KeyValueCache:
+    """A cache for every layer, and the last tokens for what looks back at them (`nn/ngram.py`)."""
+
+    def __init__(
+        self,
+        n_layers: int,
+        shape: tuple[int, int, int, int],
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.layers = [LayerCache(shape, dtype, device) for _ in range(n_layers)]
+        self.recent: Int[Tensor, "B n"] | None = None
+
+    @property
+    def length(self) -> int:
+        """Positions read so far (S)."""
+        return self.layers[0].length
+
+    def reset(self) -> None:
+        """Forget everything, keep the memory."""
+        self.recent = None
+        for layer in self.layers:
+            layer.length = 0
