@@ -1,1 +1,8 @@
-""""""
+"""A document's address and language; where text comes from."""
+
+from __future__ import annotations
+
+from primer.corpus.document import Document
+from primer.corpus.sources import NAMED, Source, open_source
+
+__all__ = ["NAMED", "Document", "Source", "open_source"]

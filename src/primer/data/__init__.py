@@ -1,1 +1,1 @@
-""""""
+"""Files of ids, and where we stopped."""

@@ -1,0 +1,254 @@
+"""Find, verify and download named files; write files that are whole or absent.
+
+Order for a named file: `$PRIMER_DATA`, then the user's cache, then (only because it was asked for by name) a
+download, which counts only if its SHA-256 is the expected one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import secrets
+import sys
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from io import BufferedReader, BufferedWriter
+from pathlib import Path
+from typing import Any
+
+from primer.errors import DataError, SurroundingsError
+
+BLOCK = 1 << 20
+"""Bytes read at once wherever a file is hashed or copied."""
+
+log = logging.getLogger("primer")
+
+
+@dataclass(frozen=True)
+class Asset:
+    """A file that is known by name: where it lies, where it comes from, and what it must hash to."""
+
+    name: str
+    path: str
+    """Relative to `$PRIMER_DATA` or the cache, with forward slashes."""
+    url: str
+    sha256: str
+    licence: str
+    size: int
+    """Bytes: no download reads further than this."""
+
+
+def data_dir() -> Path | None:
+    """The folder that `$PRIMER_DATA` names, or None where it is unset."""
+    value = os.environ.get("PRIMER_DATA")
+    if not value:
+        return None
+    folder = Path(value)
+    if not folder.is_dir():
+        raise SurroundingsError(
+            "PRIMER_DATA names no folder", where=value, hint="unset PRIMER_DATA or correct it"
+        )
+    return folder.resolve()
+
+
+def cache_dir() -> Path:
+    """The user's cache for primer, made if need be: `$XDG_CACHE_HOME/primer`, else the platform's place.
+
+    Without a home that can be written, a private folder among the temporary files serves; a warning says so.
+    """
+    wanted = _wanted_cache()
+    if wanted is not None and _usable(wanted):
+        return wanted
+    user = os.getuid() if hasattr(os, "getuid") else "user"
+    fallback = Path(tempfile.gettempdir()) / f"primer-{user}"
+    if not (_usable(fallback) and _private(fallback)):
+        raise SurroundingsError(
+            "no cache folder can be written",
+            where=str(wanted or fallback),
+            hint="XDG_CACHE_HOME=/a/folder/of/yours",
+        )
+    if fallback not in _announced:
+        _announced.add(fallback)
+        log.warning("the cache %s cannot be written; using %s", wanted or "(no home)", fallback)
+    return fallback
+
+
+_announced: set[Path] = set()
+
+
+def _wanted_cache() -> Path | None:
+    if xdg := os.environ.get("XDG_CACHE_HOME"):
+        return Path(xdg).absolute() / "primer"
+    if sys.platform == "win32" and (local := os.environ.get("LOCALAPPDATA")):
+        return Path(local) / "primer" / "Cache"
+    try:
+        home = Path.home()
+    except RuntimeError:  # no $HOME and no entry for this user
+        return None
+    return home / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "primer"
+
+
+def _usable(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
+
+
+def _private(folder: Path) -> bool:
+    """Nobody else could have laid something there (the temporary folder belongs to everyone)."""
+    state = folder.lstat()
+    ours = not hasattr(os, "getuid") or (state.st_uid == os.getuid() and not state.st_mode & 0o022)
+    return ours and not folder.is_symlink()
+
+
+def find(asset: Asset, *, download: bool = True) -> Path:
+    """The verified file of `asset`. Raises DataError for a damaged one, SurroundingsError without one."""
+    places = [place / asset.path for place in (data_dir(), cache_dir()) if place is not None]
+    for place in places:
+        if place.exists():
+            if sha256_of(place) != asset.sha256:
+                raise DataError(
+                    f"this is not {asset.name}: its SHA-256 differs",
+                    where=str(place),
+                    hint="delete it and try again",
+                )
+            return place
+    if not download:
+        raise SurroundingsError(f"{asset.name} is not here", hint=f"put {asset.url} at {places[-1]}")
+    return _download(asset, places[-1])
+
+
+def _download(asset: Asset, target: Path) -> Path:
+    log.warning("downloading %s from %s", asset.name, asset.url)
+    digest = hashlib.sha256()
+    try:
+        with urllib.request.urlopen(asset.url, timeout=30) as answer, replacing(target) as file:
+            left = asset.size + 1
+            while left > 0 and (block := answer.read(min(BLOCK, left))):
+                left -= len(block)
+                digest.update(block)
+                file.write(block)
+            if digest.hexdigest() != asset.sha256:
+                raise DataError(
+                    f"the download of {asset.name} is not the expected file: its SHA-256 differs",
+                    where=asset.url,
+                    hint=f"put a good copy at {target}",
+                )
+    except urllib.error.URLError as error:  # which covers being offline
+        raise _unreachable(asset, target, error.reason) from error
+    except (TimeoutError, ConnectionError) as error:
+        raise _unreachable(asset, target, error) from error
+    return target
+
+
+def _unreachable(asset: Asset, target: Path, reason: object) -> SurroundingsError:
+    return SurroundingsError(
+        f"{asset.name} could not be downloaded ({reason})", where=asset.url, hint=f"put that file at {target}"
+    )
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal, read in blocks."""
+    with reading(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[BufferedReader]:
+    """Open a file to read its bytes; what goes wrong is said in the reader's words."""
+    try:
+        with path.open("rb") as file:
+            yield file
+    except FileNotFoundError as error:
+        raise DataError("there is no such file", where=str(path)) from error
+    except PermissionError as error:
+        raise SurroundingsError(
+            "no permission to read this", where=str(path), hint=f"chmod u+r '{path}'"
+        ) from error
+    except OSError as error:
+        raise DataError(f"cannot be read ({error.strerror or error})", where=str(path)) from error
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BufferedWriter]:
+    """Write a file that is whole or absent: temporary name beside it, fsync, rename, fsync of the folder."""
+    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}-{secrets.token_hex(4)}")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("xb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+            sync_folder(path.parent)
+        finally:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Say what the surroundings lack when something cannot be written below `path`."""
+    try:
+        yield
+    except (urllib.error.URLError, TimeoutError, ConnectionError):
+        raise  # a network's failure, not the disk's
+    except OSError as error:
+        raise SurroundingsError(
+            f"cannot be written ({error.strerror or error})",
+            where=str(path),
+            hint="another folder, or free space",
+        ) from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames inside `folder` survive a power cut (where the platform can: Windows cannot)."""
+    if sys.platform == "win32":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def seal(fields: dict[str, Any]) -> str:
+    """Canonical JSON of `fields` with a "sha256" over all the rest: a changed bit anywhere is noticed."""
+    body = _canonical(fields)
+    return _canonical({**fields, "sha256": hashlib.sha256(body.encode()).hexdigest()})
+
+
+def unseal(text: str, where: str) -> dict[str, Any]:
+    """The fields that `seal` was given. Raises DataError when `text` is not exactly what it wrote."""
+    damaged = DataError("this file is damaged: its checksum does not fit", where=where, hint="make it again")
+    try:
+        fields = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise damaged from error
+    if not isinstance(fields, dict) or "sha256" not in fields:
+        raise damaged
+    del fields["sha256"]
+    if seal(fields) != text:
+        raise damaged
+    return fields
+
+
+def _canonical(fields: dict[str, Any]) -> str:
+    return json.dumps(fields, sort_keys=True, separators=(",", ":"))
+
+
+def sha256_of_lines(lines: Iterable[str]) -> str:
+    """The SHA-256 of several lines, each ended by a newline."""
+    return hashlib.sha256(
+        "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape")
+    ).hexdigest()

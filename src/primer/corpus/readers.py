@@ -1,0 +1,204 @@
+"""From a file's bytes to documents: plain text, JSON lines, Parquet. All of it streams."""
+
+from __future__ import annotations
+
+import codecs
+import io
+import json
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from primer.assets import BLOCK, reading
+from primer.corpus.document import Document
+from primer.errors import DataError, UsageError, missing_extra
+
+MAX_LINE = 1 << 26
+"""Bytes of the longest record that is read from a .jsonl file (which, unlike text, is held as a whole)."""
+
+_BOMS = (  # the longer first: UTF-32's mark begins with UTF-16's
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+    (codecs.BOM_UTF8, "utf-8"),
+)
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How bytes become characters: a codec, and what to do with bytes that it does not know."""
+
+    encoding: str = "utf-8"
+    errors: str = "strict"
+
+    def __post_init__(self) -> None:
+        try:
+            codecs.lookup(self.encoding)
+            codecs.lookup_error(self.errors)
+        except LookupError as error:
+            raise UsageError(f"unknown encoding: {error}", hint="--data.encoding=utf-8") from error
+
+
+def require_regular(path: Path) -> None:
+    """Refuse, before opening it, what would block or never end: a FIFO, a device, a socket."""
+    kinds = (
+        (stat.S_ISFIFO, "a FIFO"),
+        (stat.S_ISCHR, "a device"),
+        (stat.S_ISBLK, "a device"),
+        (stat.S_ISSOCK, "a socket"),
+        (stat.S_ISDIR, "a folder"),
+    )
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError as error:
+        raise DataError("there is no such file", where=str(path)) from error
+    except OSError as error:
+        raise DataError(f"cannot be read ({error.strerror or error})", where=str(path)) from error
+    for test, kind in kinds:
+        if test(mode):
+            raise DataError(
+                f"this is {kind}, not a file", where=str(path), hint="name a file or folder of text"
+            )
+
+
+def read_text(path: Path, name: str, decoding: Decoding) -> Iterator[Document]:
+    """A text file in pieces of about a megabyte, however long its lines.
+
+    A byte order mark chooses the encoding and is dropped; `\\r\\n` and `\\r` become `\\n`. Raises DataError,
+    with the byte's offset, for bytes that are not text.
+    """
+    with reading(path) as file:
+        start = file.read(4)
+        skip, encoding = _encoding(start, decoding.encoding)
+        file.seek(skip)
+        decode = _decoder(path, encoding, decoding.errors, offset=skip)
+        newlines = io.IncrementalNewlineDecoder(None, translate=True)
+        part = 0
+        while True:
+            block = file.read(BLOCK)
+            text = newlines.decode(decode(block), final=not block)
+            if text:
+                yield Document(text, name, part)
+                part += 1
+            if not block:
+                return
+
+
+def _encoding(start: bytes, asked: str) -> tuple[int, str]:
+    """(bytes to skip, codec): a byte order mark wins over the default, not over another encoding asked for."""
+    asked = codecs.lookup(asked).name
+    for mark, encoding in _BOMS:
+        if start.startswith(mark) and asked in ("utf-8", "utf-8-sig", encoding, encoding[:6]):
+            return len(mark), encoding
+    return 0, asked
+
+
+def _decoder(path: Path, encoding: str, errors: str, offset: int) -> Callable[[bytes], str]:
+    """A function that decodes block after block (an empty one ends), naming the offset of what is no text."""
+    decoder = codecs.getincrementaldecoder(encoding)(errors)
+    wide = encoding.startswith(("utf-16", "utf-32"))  # where zero bytes are ordinary
+
+    def decode(block: bytes) -> str:
+        nonlocal offset
+        if not wide and (nul := block.find(0)) >= 0:
+            raise _binary(path, offset + nul)
+        pending = len(decoder.getstate()[0])
+        try:
+            text = decoder.decode(block, final=not block)
+        except UnicodeDecodeError as error:
+            at = offset - pending + error.start
+            raise DataError(
+                f"byte {error.object[error.start]:#04x} at offset {at} is not {encoding} ({error.reason})",
+                where=str(path),
+                hint="--data.encoding-errors=replace",
+            ) from error
+        if wide and "\0" in text:
+            raise _binary(path, offset)
+        offset += len(block)
+        return text
+
+    return decode
+
+
+def _binary(path: Path, offset: int) -> DataError:
+    return DataError(
+        f"this is binary, not text: a NUL at byte {offset}",
+        where=str(path),
+        hint="name a file or folder of text",
+    )
+
+
+def read_jsonl(path: Path, name: str, decoding: Decoding) -> Iterator[Document]:
+    """One document a line, under the key "text". Raises DataError that names a line that is anything else."""
+    with reading(path) as file:
+        number = 0
+        while line := file.readline(MAX_LINE + 1):
+            number += 1
+            where = f"{path}, line {number}"
+            if len(line) > MAX_LINE:
+                raise DataError(f"a line of more than {MAX_LINE >> 20} MiB", where, hint="split the record")
+            if number == 1:
+                line = line.removeprefix(codecs.BOM_UTF8)
+            if line.strip():
+                yield Document(_record(line, decoding, where), f"{name}#{number}")
+
+
+def _record(line: bytes, decoding: Decoding, where: str) -> str:
+    try:
+        record = json.loads(line.decode(decoding.encoding, decoding.errors))
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"byte {error.start} of the line is not {decoding.encoding}",
+            where,
+            "--data.encoding-errors=replace",
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise DataError("this line is not JSON", where, hint="one JSON object a line") from error
+    text = record.get("text") if isinstance(record, dict) else None
+    if not isinstance(text, str):
+        raise DataError('no string under the key "text"', where, hint='write lines like {"text": "…"}')
+    return _checked(text, decoding, where)
+
+
+def read_parquet(path: Path, name: str, decoding: Decoding) -> Iterator[Document]:
+    """One document a row, from the column "text". Needs pyarrow, which the extra [corpus] brings."""
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise missing_extra("pyarrow", "corpus") from error
+    try:
+        with reading(path) as file:
+            table = pyarrow.parquet.ParquetFile(file)
+            if "text" not in table.schema_arrow.names:
+                raise DataError('no column "text"', where=str(path), hint='name the column of text "text"')
+            number = 0
+            for batch in table.iter_batches(batch_size=256, columns=["text"]):
+                for text in batch.column(0).to_pylist():
+                    number += 1
+                    where = f"{path}, row {number}"
+                    if not isinstance(text, str):
+                        raise DataError("this row holds no text", where, hint="drop such rows")
+                    yield Document(_checked(text, decoding, where), f"{name}#{number}")
+    except (pyarrow.ArrowException, OSError) as error:
+        raise DataError(f"not a readable Parquet file ({error})", where=str(path)) from error
+
+
+def _checked(text: str, decoding: Decoding, where: str) -> str:
+    """What JSON and Parquet can smuggle past a decoder: NULs, and halves of surrogate pairs."""
+    if "\0" in text:
+        raise DataError(
+            f"a NUL at character {text.index(chr(0))}: this is binary, not text", where, "drop it"
+        )
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        if decoding.errors == "strict":
+            raise DataError(
+                f"half a surrogate pair at character {error.start}", where, "--data.encoding-errors=replace"
+            ) from error
+        # The encoder's "replace" would write "?": the decoder's, U+FFFD, is what the flag promises.
+        return text.encode("utf-8", "surrogatepass").decode("utf-8", decoding.errors)
+    return text.replace("\r\n", "\n").replace("\r", "\n")

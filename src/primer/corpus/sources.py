@@ -1,0 +1,125 @@
+"""Where text comes from: named sources, and any file or folder of text."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from primer.assets import BLOCK, Asset, find, sha256_of, sha256_of_lines
+from primer.corpus import python_docs
+from primer.corpus.document import SEPARATOR, Document
+from primer.corpus.readers import Decoding, read_jsonl, read_parquet, read_text, require_regular
+from primer.errors import DataError, nearest
+
+SHAKESPEARE = Asset(
+    name="tiny Shakespeare",
+    path="shakespeare/input.txt",
+    url="https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt",
+    sha256="86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
+    licence="public domain",
+    size=1_115_394,
+)
+
+READERS = {".txt": read_text, ".md": read_text, ".jsonl": read_jsonl, ".parquet": read_parquet}
+"""What a folder is searched for. A file that is named itself is read as text, whatever its ending."""
+
+NAMED = ("python-docs", "shakespeare")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Text that can be read again and again, always the same and in the same order."""
+
+    name: str
+    licence: str
+    address: str
+    files: tuple[tuple[str, Path], ...]
+    """(name inside the source, path), in the order in which they are read."""
+    decoding: Decoding
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the content: of the one file's bytes, or of all names and hashes."""
+        hashes = [sha256_of(path) for _, path in self.files]
+        if len(hashes) == 1:
+            return hashes[0]
+        return sha256_of_lines(
+            f"{digest}  {name}" for digest, (name, _) in zip(hashes, self.files, strict=True)
+        )
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files together."""
+        return sum(path.stat().st_size for _, path in self.files)
+
+    def documents(self) -> Iterator[Document]:
+        """Every document in order; a long text file arrives in pieces (`Document.part`)."""
+        for name, path in self.files:
+            require_regular(path)
+            yield from READERS.get(path.suffix.lower(), read_text)(path, name, self.decoding)
+
+    def text(self) -> Iterator[str]:
+        """The whole source as one text, in pieces of about a megabyte, a blank line between documents."""
+        pieces: list[str] = []
+        held = 0
+        first = True
+        for document in self.documents():
+            if document.part == 0 and not first:
+                pieces.append(SEPARATOR)
+            first = False
+            pieces.append(document.text)
+            held += len(document.text)
+            if held >= BLOCK:
+                yield "".join(pieces)
+                pieces, held = [], 0
+        if pieces:
+            yield "".join(pieces)
+
+
+def open_source(spec: str | Path, *, encoding: str = "utf-8", encoding_errors: str = "strict") -> Source:
+    """A named source, a text file, or a folder of `.txt`, `.md`, `.jsonl` and `.parquet` files.
+
+    A string that names a source wins over a file of that name (write `./shakespeare` for the file). Raises
+    DataError where there is no text, SurroundingsError where it cannot be reached.
+    """
+    decoding = Decoding(encoding, encoding_errors)
+    if spec == "python-docs":
+        built = python_docs.build()
+        return Source(spec, python_docs.LICENCE, python_docs.ADDRESS, ((built.name, built),), Decoding())
+    if spec == "shakespeare":
+        found = find(SHAKESPEARE)
+        return Source(spec, SHAKESPEARE.licence, SHAKESPEARE.url, ((found.name, found),), Decoding())
+    path = Path(spec)
+    if not os.path.lexists(path):
+        close = nearest(str(spec), list(NAMED))
+        hint = f"did you mean {close}?" if close else f"a path, or one of: {', '.join(NAMED)}"
+        raise DataError(f"there is no file or folder {str(spec)!r}", hint=hint)
+    files = _text_files(path) if path.is_dir() else ((path.name, path),)
+    for _, file in files:
+        require_regular(file)
+    return Source(path.resolve().name, "unknown (your own text)", str(path.absolute()), files, decoding)
+
+
+def _text_files(folder: Path) -> tuple[tuple[str, Path], ...]:
+    """Text files below `folder` in the order of their relative names; nothing hidden, no linked folders."""
+
+    def refuse(error: OSError) -> None:
+        raise DataError(f"cannot be read ({error.strerror})", where=str(error.filename)) from error
+
+    found: list[tuple[str, Path]] = []
+    for parent, folders, names in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            path = Path(parent, name)
+            if path.suffix.lower() in READERS and not name.startswith("."):
+                found.append((path.relative_to(folder).as_posix(), path))
+    if not found:
+        raise DataError(
+            "a folder without text",
+            where=str(folder),
+            hint=f"it needs a file that ends in {', '.join(READERS)}",
+        )
+    return tuple(sorted(found))

@@ -1,0 +1,172 @@
+"""Windows of tokens in a seeded order: batch n depends on the seed and on n, not on what happened before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from primer.errors import DataError, UsageError
+
+
+@runtime_checkable
+class TokenSequence(Protocol):
+    """What batches are cut from: an array, or `ShardDirectory.tokens(split)`."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: slice, /) -> npt.NDArray[Any]: ...
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What the model reads, and the token that follows at every place."""
+
+    inputs: Int[Tensor, "B T"]
+    targets: Int[Tensor, "B T"]
+
+
+class BatchStream:
+    """An endless stream of batches of (this rank's share of) `batch_size` windows of `context_length` tokens.
+
+    order="epochs": each epoch draws an offset below T, cuts the text from there into windows without overlap
+    and shuffles them; a window comes again only after all others have come. Windows that do not fill the last
+    batch of an epoch open the next one's first, so none is lost.
+    order="random": windows start anywhere, with replacement, as in the lecture.
+
+    The global batch is the same whatever the number of ranks; rank r takes its r-th equal slice.
+    """
+
+    def __init__(
+        self,
+        tokens: TokenSequence,
+        *,
+        batch_size: int,
+        context_length: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        order: Literal["epochs", "random"] = "epochs",
+    ) -> None:
+        if not 0 <= rank < world_size:
+            raise UsageError(f"rank {rank} is outside a world of {world_size}")
+        self.tokens = tokens
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.order = order
+        self.epoch = 0
+        self.index = 0
+        """Windows of this epoch that were dealt (epochs), or batches so far (random)."""
+        self._set_shape(batch_size, context_length)
+
+    def _set_shape(self, batch_size: int, context_length: int) -> None:
+        if batch_size < 1 or context_length < 1:
+            raise UsageError(f"a batch of {batch_size} × {context_length} tokens is impossible")
+        if batch_size % self.world_size:
+            raise UsageError(
+                f"train.batch_size={batch_size} does not divide among {self.world_size} processes",
+                hint=f"--train.batch-size={-(-batch_size // self.world_size) * self.world_size}",
+            )
+        if len(self.tokens) < context_length + 1:
+            raise DataError(
+                f"the text holds {len(self.tokens)} tokens, and one window needs {context_length + 1}",
+                hint="a shorter context, or a longer text",
+            )
+        self.batch_size = batch_size
+        self.context_length = context_length
+        self._starts_of: tuple[int, npt.NDArray[np.int64]] | None = None
+
+    def next(self) -> Batch:
+        """The next batch, (batch_size / world_size, context_length) each."""
+        starts = self._next_random() if self.order == "random" else self._next_of_epoch()
+        share = self.batch_size // self.world_size
+        return _cut(self.tokens, starts[self.rank * share :][:share], self.context_length)
+
+    def _next_random(self) -> npt.NDArray[np.int64]:
+        generator = np.random.default_rng((self.seed, self.index))
+        self.index += 1
+        return generator.integers(len(self.tokens) - self.context_length, size=self.batch_size)
+
+    def _next_of_epoch(self) -> npt.NDArray[np.int64]:
+        dealt: list[npt.NDArray[np.int64]] = []
+        missing = self.batch_size
+        while missing:
+            starts = self._epoch_starts()[self.index : self.index + missing]
+            if not len(starts):
+                self.epoch, self.index = self.epoch + 1, 0
+                continue
+            dealt.append(starts)
+            self.index += len(starts)
+            missing -= len(starts)
+        return np.concatenate(dealt)
+
+    def _epoch_starts(self) -> npt.NDArray[np.int64]:
+        """Where the windows of this epoch start, in the order in which they are dealt."""
+        if self._starts_of is None or self._starts_of[0] != self.epoch:
+            generator = np.random.default_rng((self.seed, self.epoch))
+            last = len(self.tokens) - self.context_length  # a window that starts here has no last target
+            offset = int(generator.integers(min(self.context_length, last)))
+            starts = np.arange(offset, last, self.context_length)
+            generator.shuffle(starts)
+            self._starts_of = (self.epoch, starts)
+        return self._starts_of[1]
+
+    def reshape(self, batch_size: int, context_length: int) -> None:
+        """Go on with another shape; another context length starts a fresh pass over the text."""
+        fresh = context_length != self.context_length and self.order == "epochs" and self.index > 0
+        self._set_shape(batch_size, context_length)
+        if fresh:
+            self.epoch, self.index = self.epoch + 1, 0
+
+    def state(self) -> dict[str, Any]:
+        """Where the stream stands, as JSON holds it."""
+        return {
+            "order": self.order,
+            "seed": self.seed,
+            "epoch": self.epoch,
+            "index": self.index,
+            "batch_size": self.batch_size,
+            "context_length": self.context_length,
+            "tokens": len(self.tokens),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on exactly where `state` was taken, with any number of ranks. DataError for other data's."""
+        for name, here in (("order", self.order), ("seed", self.seed), ("tokens", len(self.tokens))):
+            if state[name] != here:
+                raise DataError(
+                    f"this position belongs to other data: its {name} is {state[name]}, here it is {here}",
+                    hint="resume with the text and the seed of the run",
+                )
+        self._set_shape(state["batch_size"], state["context_length"])
+        self.epoch, self.index = state["epoch"], state["index"]
+
+
+def evaluation_windows(tokens: TokenSequence, *, batch_size: int, context_length: int) -> Iterator[Batch]:
+    """The whole of `tokens` in windows without overlap: every token but the first is a target exactly once.
+
+    The last batch may hold fewer windows; what is left after the last whole one comes as a batch of its own.
+    """
+    if len(tokens) < 2:
+        raise DataError(f"nothing to evaluate: the text holds {len(tokens)} tokens", hint="a longer text")
+    whole, rest = divmod(len(tokens) - 1, context_length)
+    for first in range(0, whole, batch_size):
+        windows = np.arange(first, min(first + batch_size, whole), dtype=np.int64)
+        yield _cut(tokens, windows * context_length, context_length)
+    if rest:
+        yield _cut(tokens, np.array([whole * context_length]), rest)
+
+
+def _cut(tokens: TokenSequence, starts: npt.NDArray[np.int64], length: int) -> Batch:
+    windows = np.empty((len(starts), length + 1), dtype=np.int64)
+    for row, start in zip(windows, starts.tolist(), strict=True):
+        row[:] = tokens[start : start + length + 1]
+    both = torch.from_numpy(windows)
+    return Batch(both[:, :-1].contiguous(), both[:, 1:].contiguous())
