@@ -1,0 +1,136 @@
+"""From a word on the command line to one config: defaults < recipe < file < flags."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from primer.config import Resolved, merge, nested
+from primer.errors import DataError, SurroundingsError, UsageError, nearest
+from primer.recipes.config import RunConfig
+
+Layer = tuple[str, Mapping[str, Any]]
+
+_MAX_BYTES = 1 << 20
+"""A recipe is a page of text; what is larger was named by mistake."""
+
+
+def recipes() -> list[str]:
+    """Names of the recipes that ship with the package, the default first."""
+    names = (entry.name for entry in files("primer.recipes").iterdir())
+    found = sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml"))
+    return sorted(found, key=lambda name: name != "default")
+
+
+def resolve(
+    target: str | Path | None = None,
+    *,
+    file: str | Path | None = None,
+    flags: Mapping[str, object] | None = None,
+) -> Resolved[RunConfig]:
+    """The config of a run, and where each value came from.
+
+    `target` is a recipe's name, else a `.toml` recipe, else a file or folder of text for the default recipe
+    (None: the default recipe itself). A name wins over a file that is called the same: write `./name` for
+    the file. `file` is a TOML file laid over the recipe, `flags` are dotted or nested values on top.
+
+    Raises UsageError (unknown recipe or key, wrong type, impossible size, broken TOML), DataError (no file).
+    """
+    layers = _recipe_layers(target)
+    if file is not None:
+        layers += _file_layers(Path(file), ())
+    if flags:
+        layers.append(("flag", flags))
+    return merge(RunConfig, layers)
+
+
+def _recipe_layers(target: str | Path | None) -> list[Layer]:
+    if target is None:
+        return _shipped("default")
+    if isinstance(target, str) and target in recipes():
+        return _shipped(target)
+    path = Path(target)
+    if path.suffix.lower() == ".toml" and not path.is_dir():
+        *bases, (origin, values) = _file_layers(path, ())
+        return [*bases, (origin, {"recipe": path.stem, **values})]
+    if path.exists():
+        return [*_shipped("default"), ("text", {"data.source": str(path.resolve())})]
+    if path.suffix or len(path.parts) > 1:
+        raise DataError(f"no such file: {path}", hint="a path to a text, a folder of texts or a .toml recipe")
+    raise unknown_recipe(str(target))
+
+
+def unknown_recipe(name: str) -> UsageError:
+    """The error for a word that is neither a recipe nor a path."""
+    close = nearest(name, recipes())
+    hint = f"primer train {close}" if close else "one of " + ", ".join(recipes())
+    return UsageError(f"{name!r} is no recipe, and no file or folder of that name is here", hint=hint)
+
+
+def _shipped(name: str) -> list[Layer]:
+    content = files("primer.recipes").joinpath(f"{name}.toml").read_bytes()
+    values = _parse(content, f"{name}.toml")
+    return [(f"recipe {name}", {"recipe": name, **values})]
+
+
+def _file_layers(path: Path, above: tuple[Path, ...]) -> list[Layer]:
+    """The layers of a TOML file, those of the recipe that it names as its `base` first."""
+    if path.resolve() in above:
+        raise UsageError("a recipe is its own base", str(path), f"remove base = … from {path.name}")
+    values = _parse(_read(path), str(path))
+    base = values.pop("base", None)
+    if base is None:
+        return [(str(path), values)]
+    if not isinstance(base, str):
+        raise UsageError(f"base must be a recipe's name or a .toml file, got {base!r}", str(path))
+    if base in recipes():
+        return [*_shipped(base), (str(path), values)]
+    if base.endswith(".toml"):
+        return [*_file_layers(path.parent / base, (*above, path.resolve())), (str(path), values)]
+    close = nearest(base, recipes())
+    known = f'base = "{close}"' if close else "one of " + ", ".join(recipes())
+    raise UsageError(f"unknown base {base!r}", str(path), known)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        if not path.is_file():
+            raise DataError(f"no such file: {path}" if not path.exists() else f"{path} is not a file")
+        with path.open("rb") as stream:
+            content = stream.read(_MAX_BYTES + 1)
+    except PermissionError as error:
+        raise SurroundingsError(f"no permission to read {path}", hint=f"chmod u+r {path}") from error
+    if len(content) > _MAX_BYTES:
+        raise UsageError(f"{path} is too large for a recipe (over 1 MiB)", hint="a TOML file of a few lines")
+    return content
+
+
+def _parse(content: bytes, where: str) -> dict[str, Any]:
+    """The values of a TOML text; what cannot be read is a UsageError with its line."""
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise UsageError(
+            f"not UTF-8: byte 0x{content[error.start]:02x} at offset {error.start}",
+            f"{where}, line {line}",
+            "save the file as UTF-8",
+        ) from error
+    try:
+        return nested(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        message = str(error)
+        reason, _, place = message.removesuffix(")").rpartition(" (at ")
+        line_of = place.split(",")[0] if place else ""
+        if line_of == "end of document":
+            line_of = f"line {text.count(chr(10), 0, len(text.rstrip())) + 1}"
+        raise UsageError(
+            f"not valid TOML: {reason or message}",
+            f"{where}, {line_of}" if line_of else where,
+            'lines like: name = 1, or name = "text", under [model], [data], [optim], [schedule], [train]',
+        ) from error
+    except RecursionError as error:
+        raise UsageError("not a recipe: nested too deeply", where) from error
