@@ -1,0 +1,79 @@
+"""Writing: choose a token, append it, look again.
+
+The keys and values of what was read are kept (`nn/cache.py`), so one more token costs one token's work
+and not the whole window's. The cached logits are those of recomputing the window, up to rounding.
+
+Beyond the context. A model sees at most `context_length` tokens. When the window is full, it starts again
+from its last half: that half is read once, and then there is room for as many tokens more. A window that
+slid by one token each time, as the lecture's does, would show a little more text but could keep no cache:
+with learned positions every token would stand somewhere else after each step, and all keys and values
+would change.
+"""
+
+from collections.abc import Collection, Iterator
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from primer.errors import UsageError
+from primer.generation.sampling import Sampling, choose
+from primer.models.gpt import GPT
+
+
+@torch.no_grad()
+def generate(
+    model: GPT,
+    prompt: Int[Tensor, "B T"],
+    *,
+    max_tokens: int,
+    sampling: Sampling | None = None,
+    generator: torch.Generator | None = None,
+    stop: Collection[int] = (),
+    use_cache: bool = True,
+) -> Iterator[Tensor]:
+    """Yield up to `max_tokens` times the next id of each row, (B,): several samples are several equal rows.
+
+    A row that drew an id of `stop` has ended and repeats that id; when all rows have ended, so does the
+    iterator. The model is in evaluation mode while this runs (no dropout) and is put back into its modes
+    afterwards. `sampling` counts the tokens in the window as repeated, prompt included.
+    """
+    context = model.config.context_length
+    check_prompt(prompt, model.config.vocab_size)
+    sampling = sampling or Sampling()
+    window = prompt[:, -context:]
+    cache = model.new_cache(len(prompt)) if use_cache else None
+    ended = torch.zeros(len(prompt), dtype=torch.bool, device=prompt.device)
+    ids = window[:, -1]
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        unread = window
+        for _ in range(max_tokens):
+            logits = model(unread, cache)[:, -1]
+            ids = torch.where(ended, ids, choose(logits, sampling, generator, previous=window))
+            yield ids
+            if stop:
+                ended |= torch.isin(ids, torch.tensor(list(stop), device=ids.device))
+                if ended.all():
+                    return
+            window = torch.cat([window, ids[:, None]], dim=1)
+            unread = window if cache is None else ids[:, None]
+            if window.shape[1] > context:
+                unread = window = window[:, -max(1, context // 2) :]
+                if cache:
+                    cache.reset()
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def check_prompt(prompt: Int[Tensor, "B T"], vocab_size: int) -> None:
+    """UsageError for a prompt that no model could read."""
+    if prompt.numel() == 0:
+        raise UsageError("the prompt has no tokens", hint="at least one: a newline will do")
+    lowest, highest = int(prompt.min()), int(prompt.max())
+    if lowest < 0 or highest >= vocab_size:
+        raise UsageError(
+            f"the prompt has id {lowest if lowest < 0 else highest}, the vocabulary {vocab_size}"
+        )
