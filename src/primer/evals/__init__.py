@@ -1,1 +1,1 @@
-""""""
+"""Verbs that give a score."""

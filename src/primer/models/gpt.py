@@ -11,6 +11,7 @@ from primer.errors import UsageError
 from primer.models.config import GPTConfig
 from primer.nn.attention import MultiHeadAttention
 from primer.nn.cache import KeyValueCache, LayerCache
+from primer.nn.dropout import Dropout
 from primer.nn.feed_forward import FeedForward
 from primer.nn.ngram import HashedNGrams
 from primer.nn.norm import make_norm
@@ -75,8 +76,10 @@ class GPT(nn.Module):
             self.position_embedding = SinusoidalPositions(T, C)
         self.ngrams = None
         if config.ngram.orders:
-            self.ngrams = HashedNGrams(config.ngram.orders, config.ngram.rows, C, dropout=config.ngram.dropout)
-        self.embedding_dropout = nn.Dropout(config.embedding_dropout)
+            self.ngrams = HashedNGrams(
+                config.ngram.orders, config.ngram.rows, C, dropout=config.ngram.dropout
+            )
+        self.embedding_dropout = Dropout(config.embedding_dropout)
 
         rotary = Rotary(T, config.d_head, config.rotary_base) if config.positions == "rotary" else None
         self.layers = nn.ModuleList(Block(config, rotary) for _ in range(config.n_layers))

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from primer.kernels.attention import attention
 from primer.kernels.attention.reference import attention_scores, repeat_heads
 from primer.nn.cache import LayerCache
+from primer.nn.dropout import Dropout, dropout
 from primer.nn.norm import RMSNorm
 from primer.nn.positions import Rotary
 from primer.nn.probe import Probe
@@ -48,7 +49,7 @@ class MultiHeadAttention(nn.Module):
         self.q_norm = RMSNorm(self.d_head, gain=False) if qk_norm else None
         self.k_norm = RMSNorm(self.d_head, gain=False) if qk_norm else None
         self.output = nn.Linear(d_model, d_model, bias=bias) if output else None
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.q, self.k, self.v, self.z = Probe(), Probe(), Probe(), Probe()
         self.attn_scores, self.pattern, self.attn_out = Probe(), Probe(), Probe()
 
@@ -78,9 +79,9 @@ class MultiHeadAttention(nn.Module):
         self, q: Float[Tensor, "B H T D"], k: Float[Tensor, "B Hkv S D"], v: Float[Tensor, "B Hkv S D"]
     ) -> Float[Tensor, "B H T D"]:
         """The operator of `kernels/attention`, or its written-out form while someone looks at the pattern."""
-        dropout = self.pattern_dropout if self.training else 0.0
+        p = self.pattern_dropout if self.training else 0.0
         if not (self.attn_scores.heard or self.pattern.heard):
-            return attention(q, k, v, softmax_scale=self.softmax_scale, dropout=dropout)
+            return attention(q, k, v, softmax_scale=self.softmax_scale, dropout=p)
         scores = self.attn_scores(attention_scores(q, k, causal=True, softmax_scale=self.softmax_scale))
         pattern = self.pattern(scores.softmax(dim=-1))  # (B, H, T, S)
-        return nn.functional.dropout(pattern, dropout) @ repeat_heads(v, self.n_heads)
+        return (dropout(pattern, p) if p else pattern) @ repeat_heads(v, self.n_heads)

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from primer.nn.dropout import Dropout
 from primer.nn.probe import Probe
 
 Activation = Literal["relu", "gelu", "relu2", "swiglu"]
@@ -28,21 +29,32 @@ def swiglu(x: Float[Tensor, "*B gated"]) -> Float[Tensor, "*B F"]:
     return F.silu(gate) * value
 
 
-BENDS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": gelu, "relu2": relu2, "swiglu": swiglu}
+BENDS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "gelu": gelu,
+    "relu2": relu2,
+    "swiglu": swiglu,
+}
 
 
 class FeedForward(nn.Module):
     """FFN(x) = bend(x·W₁ + b₁)·W₂ + b₂ — Vaswani et al. 2017, eq. 2."""
 
     def __init__(
-        self, d_model: int, d_ff: int, *, activation: Activation = "gelu", bias: bool = True, dropout: float = 0.0
+        self,
+        d_model: int,
+        d_ff: int,
+        *,
+        activation: Activation = "gelu",
+        bias: bool = True,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.bend = BENDS[activation]
         gated = activation == "swiglu"
         self.expand = nn.Linear(d_model, 2 * d_ff if gated else d_ff, bias=bias)
         self.contract = nn.Linear(d_ff, d_model, bias=bias)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.mlp_pre, self.mlp_post, self.mlp_out = Probe(), Probe(), Probe()
 
     def forward(self, x: Float[Tensor, "B T C"]) -> Float[Tensor, "B T C"]:

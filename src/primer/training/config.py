@@ -42,7 +42,9 @@ class OptimConfig:
         if not all(0 <= beta < 1 for beta in (*self.betas, self.muon_momentum)):
             raise UsageError(f"optim.betas and optim.muon_momentum must lie in [0, 1), got {self.betas}")
         if min(self.weight_decay, self.muon_weight_decay, self.clip) < 0 or self.eps <= 0:
-            raise UsageError("optim.weight_decay and optim.clip must not be negative, optim.eps must be positive")
+            raise UsageError(
+                "optim.weight_decay and optim.clip must not be negative, optim.eps must be positive"
+            )
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,15 @@ class TrainConfig:
     """Also report to these, where they are installed."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "evaluate_every", "checkpoint_every", "keep", "patience", "log_every"):
+        for name in (
+            "steps",
+            "batch_size",
+            "evaluate_every",
+            "checkpoint_every",
+            "keep",
+            "patience",
+            "log_every",
+        ):
             if getattr(self, name) < 1:
                 raise UsageError(f"train.{name} must be at least 1, got {getattr(self, name)}")
         for name in ("micro_batch", "evaluate_batches", "sample_every", "threads", "short_context"):

@@ -1,7 +1,7 @@
 """One operator, several implementations, one signature: `attention(q, k, v, …, implementation=…)`.
 
 `reference` is equation 1, to be read; `library` is torch's fused kernel, which never writes the T × S table
-down; `dropout` is for training with dropout on the weights on a CPU, where the library has no fused kernel.
+down; `cpu` is for training with dropout on the weights on a CPU, where the library has no fused kernel.
 """
 
 from collections.abc import Callable
@@ -11,9 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from primer.kernels.attention import reference
+from primer.kernels.attention import cpu, reference
 
-Implementation = Literal["auto", "reference", "library"]
+Implementation = Literal["auto", "reference", "library", "cpu"]
 
 
 def library(
@@ -41,7 +41,11 @@ def library(
     )
 
 
-IMPLEMENTATIONS: dict[str, Callable[..., Tensor]] = {"reference": reference.attention, "library": library}
+IMPLEMENTATIONS: dict[str, Callable[..., Tensor]] = {
+    "reference": reference.attention,
+    "library": library,
+    "cpu": cpu.attention,
+}
 
 
 def attention(
@@ -59,5 +63,7 @@ def attention(
     `k` and `v` may have fewer heads than `q` (grouped queries); with `causal` the queries are the last T of the
     S positions and see nothing later than themselves. `dropout` zeroes weights at random: 0 outside training.
     """
-    chosen = "library" if implementation == "auto" else implementation
+    chosen: str = implementation
+    if implementation == "auto":
+        chosen = "cpu" if dropout and q.device.type == "cpu" else "library"
     return IMPLEMENTATIONS[chosen](q, k, v, causal=causal, softmax_scale=softmax_scale, dropout=dropout)

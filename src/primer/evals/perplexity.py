@@ -1,0 +1,68 @@
+"""How well a model predicts a text: loss, perplexity, bits per byte."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from primer.data.batches import Batch
+
+
+@dataclass(frozen=True)
+class Score:
+    """Over all targets of a text."""
+
+    loss: float
+    """Mean −log p of a token, in nats."""
+    perplexity: float
+    """e^loss: as unsure as a fair choice among so many tokens."""
+    bits_per_byte: float
+    """Bits that a coder with this model needs for one byte of the text: comparable between tokenizers."""
+    tokens: int
+    """How many targets were scored."""
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Without dropout and without gradients; the model's mode is put back afterwards."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        model.train(was_training)
+
+
+def score(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    byte_lengths: Tensor,
+    *,
+    total: Callable[[Tensor], Tensor] = lambda sums: sums,
+) -> Score:
+    """Score every target in `batches` once.
+
+    byte_lengths: (V,) the UTF-8 bytes that each token stands for.
+    total: adds the three sums up over several processes that each score a part of the text.
+    """
+    device = next(model.parameters()).device
+    sums = torch.zeros(3, dtype=torch.float64)  # nats, tokens, bytes
+    with evaluating(model):
+        for batch in batches:
+            logits = model(batch.inputs.to(device)).float()
+            nats = F.cross_entropy(logits.flatten(0, 1), batch.targets.to(device).flatten(), reduction="sum")
+            bytes_read = byte_lengths[batch.targets].sum()
+            sums += torch.tensor([nats.item(), batch.targets.numel(), bytes_read.item()], dtype=torch.float64)
+    nats_sum, tokens, bytes_sum = total(sums.to(device if device.type == "cuda" else "cpu")).tolist()
+    loss = nats_sum / max(tokens, 1)
+    return Score(
+        loss=loss,
+        perplexity=math.exp(min(loss, 700.0)),
+        bits_per_byte=nats_sum / math.log(2) / max(bytes_sum, 1),
+        tokens=int(tokens),
+    )

@@ -1,0 +1,68 @@
+"""Collect what happens inside a model while it reads, by hook name."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from fnmatch import fnmatch
+
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+
+from primer.errors import UsageError, nearest
+from primer.nn.probe import Listener, probes
+
+
+def names(model: nn.Module) -> list[str]:
+    """Every place of a model where one can look: `embed`, `layers.0.resid_pre`, `layers.0.q`, …"""
+    return list(probes(model))
+
+
+@contextmanager
+def listening(model: nn.Module, listeners: Mapping[str, Listener]) -> Iterator[None]:
+    """Attach listeners by hook name; what a listener returns goes on through the model in place of the value.
+
+    An unknown name is a `UsageError` that names the nearest one.
+    """
+    known = probes(model)
+    for name in listeners:
+        if name not in known:
+            close = nearest(name, list(known))
+            raise UsageError(f"this model has no place called {name}", hint=f"{close}" if close else None)
+    try:
+        for name, listener in listeners.items():
+            known[name].listener = listener
+        yield
+    finally:
+        for name in listeners:
+            known[name].listener = None
+
+
+def trace(model: nn.Module, tokens: Int[Tensor, "B T"], wanted: Iterable[str] = ("*",)) -> dict[str, Tensor]:
+    """Read `tokens` once and return what was seen at each wanted place; `*` matches any part of a name.
+
+    >>> trace(model, tokens, ["layers.*.pattern"])["layers.3.pattern"].shape   # doctest: +SKIP
+    torch.Size([1, 4, 12, 12])
+    """
+    patterns = list(wanted)
+    chosen = [name for name in names(model) if any(fnmatch(name, pattern) for pattern in patterns)]
+    for pattern in patterns:
+        if not any(fnmatch(name, pattern) for name in chosen):
+            close = nearest(pattern, names(model))
+            raise UsageError(f"this model has no place called {pattern}", hint=f"{close}" if close else None)
+    seen: dict[str, Tensor] = {}
+
+    def keep(name: str) -> Listener:
+        def listener(value: Tensor) -> Tensor:
+            seen[name] = value.detach()
+            return value
+
+        return listener
+
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad(), listening(model, {name: keep(name) for name in chosen}):
+            model(tokens)
+    finally:
+        model.train(was_training)
+    return seen

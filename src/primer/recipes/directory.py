@@ -1,0 +1,150 @@
+"""The run directory: everything that one training run made, in files that a person can read.
+
+runs/2026-11-22-shakespeare-3fa9c1/
+    config.toml      every choice, resolved; fed back, it reproduces the run
+    run.json         when, where, with what: command, versions, hashes, hardware
+    metrics.jsonl    one line a step, one line an evaluation
+    samples.jsonl    what the model wrote on the way
+    tokenizer.json   text ↔ ids
+    checkpoints/     step_NNNNNN/, and the pointers `latest` and `best`
+"""
+
+import json
+import os
+import secrets
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from primer import config as configs
+from primer.errors import DataError, SurroundingsError
+from primer.recipes.config import RunConfig
+from primer.training.checkpoint import write_atomically
+from primer.training.log import JsonLines
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """Names in a run directory, and how each is read and written."""
+
+    path: Path
+
+    @property
+    def id(self) -> str:
+        """The last part of the name: short, unique, easy to type."""
+        return self.path.name.rsplit("-", 1)[-1]
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where the checkpoints are."""
+        return self.path / "checkpoints"
+
+    @property
+    def metrics(self) -> JsonLines:
+        """One row a step, one row an evaluation."""
+        return JsonLines(self.path / "metrics.jsonl")
+
+    @property
+    def samples(self) -> JsonLines:
+        """What the model wrote on the way."""
+        return JsonLines(self.path / "samples.jsonl")
+
+    @property
+    def tokenizer_file(self) -> Path:
+        """Text ↔ ids, as JSON."""
+        return self.path / "tokenizer.json"
+
+    def read_config(self) -> RunConfig:
+        """The resolved choices of this run."""
+        file = self.path / "config.toml"
+        try:
+            return configs.from_dict(
+                RunConfig, tomllib.loads(file.read_text(encoding="utf-8")), where=str(file)
+            )
+        except FileNotFoundError:
+            raise DataError("this is no run: it has no config.toml", where=str(self.path)) from None
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise DataError(f"config.toml cannot be read: {error}", where=str(file)) from None
+
+    def write_config(self, config: RunConfig) -> None:
+        """Keep the resolved choices."""
+        write_atomically(self.path / "config.toml", configs.to_toml(config))
+
+    def read_facts(self) -> dict[str, Any]:
+        """What run.json says."""
+        file = self.path / "run.json"
+        try:
+            facts: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise DataError("this is no run: it has no run.json", where=str(self.path)) from None
+        except (OSError, ValueError) as error:
+            raise DataError(f"run.json cannot be read: {error}", where=str(file)) from None
+        return facts
+
+    def write_facts(self, facts: Mapping[str, Any]) -> None:
+        """Replace run.json."""
+        write_atomically(self.path / "run.json", json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
+
+    def update_facts(self, **changes: Any) -> None:
+        """Change some of run.json."""
+        self.write_facts({**self.read_facts(), **changes})
+
+
+def create(runs_dir: Path, recipe: str) -> RunDirectory:
+    """A new, empty run directory that no other run has."""
+    try:
+        runs_dir.mkdir(parents=True, exist_ok=True)
+        if not os.access(runs_dir, os.W_OK):
+            raise PermissionError(13, "no permission to write there")
+        while True:
+            name = f"{datetime.now():%Y-%m-%d}-{recipe}-{secrets.token_hex(3)}"
+            try:
+                (runs_dir / name).mkdir()
+            except FileExistsError:
+                continue
+            return RunDirectory(runs_dir / name)
+    except OSError as error:
+        raise SurroundingsError(
+            f"cannot make a run directory: {error.strerror}",
+            where=str(runs_dir),
+            hint="--runs-dir=DIR elsewhere",
+        ) from None
+
+
+def find(run: str | Path, runs_dir: str | Path = "runs") -> RunDirectory:
+    """A run by its path, by a prefix of its id or name, or `latest`."""
+    path, root = Path(run), Path(runs_dir)
+    if (path / "run.json").is_file():
+        return RunDirectory(path)
+    known = every(root)
+    if not known:
+        raise DataError("there are no runs yet", where=str(root), hint="primer train")
+    if str(run) == "latest":
+        return known[-1]
+    matching = [each for each in known if each.id.startswith(str(run)) or each.path.name.startswith(str(run))]
+    if len(matching) == 1:
+        return matching[0]
+    if matching:
+        listed = ", ".join(each.id for each in matching[:4])
+        raise DataError(
+            f"{run} is the beginning of several runs: {listed}", where=str(root), hint="more letters"
+        )
+    raise DataError(f"there is no run called {run}", where=str(root), hint="primer runs list")
+
+
+def every(runs_dir: Path) -> list[RunDirectory]:
+    """All runs in a directory, oldest first."""
+    if not runs_dir.is_dir():
+        return []
+    found = [RunDirectory(path.parent) for path in runs_dir.glob("*/run.json")]
+    return sorted(found, key=_started)
+
+
+def _started(run: RunDirectory) -> str:
+    try:
+        return str(run.read_facts().get("started", ""))
+    except DataError:
+        return ""

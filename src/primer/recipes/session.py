@@ -1,0 +1,188 @@
+"""One training session of a run: evaluates, samples, reports and saves for the loop, and listens for signals."""
+
+import math
+import signal
+from collections.abc import Mapping
+from types import FrameType, TracebackType
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from primer.data.shards import ShardDirectory
+from primer.errors import DataError
+from primer.evals.perplexity import Score, score
+from primer.generation.text import write
+from primer.recipes.build import validation_batches
+from primer.recipes.config import RunConfig
+from primer.recipes.directory import RunDirectory
+from primer.training import checkpoint
+from primer.training.log import Tracker, open_trackers
+from primer.training.loop import Trainer
+
+
+class Reporter(Protocol):
+    """Who is told what happens: a progress line, a notebook, or nobody."""
+
+    def on_start(self, info: Mapping[str, Any]) -> None: ...
+    def on_step(self, row: Mapping[str, Any]) -> None: ...
+    def on_evaluate(self, row: Mapping[str, Any]) -> None: ...
+    def on_sample(self, step: int, text: str) -> None: ...
+    def on_save(self, path: str) -> None: ...
+    def on_message(self, text: str) -> None: ...
+    def on_end(self, info: Mapping[str, Any]) -> None: ...
+
+
+class Silence:
+    """A reporter that says nothing."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("on_"):
+            return lambda *values: None
+        raise AttributeError(name)
+
+
+class Session:
+    """The loop's hands (`training.loop.Hands`) on one run directory.
+
+    Only the first of several processes writes; all of them evaluate. While the session is entered, the first
+    Ctrl-C or SIGTERM asks for an end after the present step, and the second one ends at once.
+    """
+
+    def __init__(
+        self,
+        run: RunDirectory,
+        config: RunConfig,
+        trainer: Trainer,
+        shards: ShardDirectory,
+        reporter: Reporter,
+        facts: Mapping[str, Any],
+    ) -> None:
+        self.run, self.config, self.trainer, self.shards = run, config, trainer, shards
+        self.reporter: Reporter = reporter if trainer.world.is_first else Silence()
+        self.facts = facts
+        self.byte_lengths = torch.from_numpy(np.asarray(shards.tokenizer.byte_lengths, dtype=np.int64))
+        self.trackers: list[Tracker] = []
+        self.asked_by: int | None = None
+        self.saved: str | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "Session":
+        if self.trainer.world.is_first:
+            self.trackers = open_trackers(self.config.train.trackers, self.run.path)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            try:
+                self._before[number] = signal.signal(number, self._on_signal)
+            except ValueError:  # not the main thread: signals are someone else's business
+                break
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        for tracker in self.trackers:
+            tracker.close()
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self.asked_by is not None:
+            raise KeyboardInterrupt
+        self.asked_by = number
+        self.reporter.on_message("finishing this step and saving; once more to leave at once, unsaved")
+
+    def stopping(self) -> bool:
+        """Whether a signal came to any of the processes."""
+        asked = torch.tensor(float(self.asked_by is not None), device=self.trainer.precision.device)
+        if self.trainer.world.size > 1:
+            return bool(self.trainer.world.total(asked) > 0)
+        return self.asked_by is not None
+
+    def score(self, step: int) -> Score:
+        """Score the (averaged) model on the validation split."""
+        batches = validation_batches(self.config, self.shards, self.trainer.world, step)
+        with self.trainer.averaged(), self.trainer.precision.autocast():
+            return score(self.trainer.model, batches, self.byte_lengths, total=self.trainer.world.total)
+
+    def evaluate(self, step: int) -> dict[str, float]:
+        """Score, and keep the score as a row."""
+        result = self.score(step)
+        row: dict[str, Any] = {
+            "step": step,
+            "tokens": self.trainer.progress.tokens,
+            "seconds": self.trainer.progress.seconds,
+            "val_loss": result.loss,
+            "val_perplexity": result.perplexity,
+            "val_bits_per_byte": result.bits_per_byte,
+        }
+        self._keep(row)
+        self.reporter.on_evaluate(row)
+        return row
+
+    def record(self, row: dict[str, Any]) -> None:
+        """Keep the row of a step."""
+        row = {**row, "lr": self.config.optim.lr * row.pop("lr_factor")}
+        row["tokens_per_second"] = self._tokens_a_step() / max(row.pop("took"), 1e-9)
+        if not row.pop("applied"):
+            row["event"] = "not finite: step not applied"
+        self._keep(row)
+        self.reporter.on_step(row)
+
+    def sample(self, step: int) -> None:
+        """Let the model write, from a seed of its own so that training draws the same numbers without it."""
+        if not self.trainer.world.is_first:
+            return
+        with self.trainer.averaged():
+            text = write(
+                self.trainer.model,
+                self.shards.tokenizer,
+                self._prompt(),
+                self.config.sample,
+                seed=self.config.seed + step,
+            )
+        self.run.samples.append({"step": step, "text": text})
+        self.reporter.on_sample(step, text)
+
+    def _prompt(self) -> str:
+        """The config's prompt as far as the tokenizer knows it; else the first token of the text."""
+        tokenizer = self.shards.tokenizer
+        try:
+            tokenizer.encode(self.config.sample.prompt)
+        except DataError:
+            return tokenizer.decode(self.shards.tokens("train")[:1].tolist())
+        return self.config.sample.prompt or tokenizer.decode(self.shards.tokens("train")[:1].tolist())
+
+    def save(self, step: int, *, best: bool) -> None:
+        """Write a checkpoint; point `best` at it where it is; remove those that the config does not keep."""
+        trainer = self.trainer
+        state = trainer.state()  # every process takes part
+        if not trainer.world.is_first:
+            return
+        weights: dict[str, Tensor] = dict(trainer.model.named_parameters())
+        optim = {f"optim.{name}": tensor for name, tensor in trainer.optimizer.state_tensors().items()}
+        model = weights
+        if trainer.average:  # what one samples is the mean; training goes on from the weights
+            model = trainer.average.tensors()
+            optim |= {f"weights.{name}": tensor for name, tensor in weights.items()}
+        path = checkpoint.save(
+            self.run.checkpoints, step, model=model, optim=optim, state={**state, **self.facts, "step": step}
+        )
+        if best:
+            checkpoint.point(self.run.checkpoints, "best", step)
+        checkpoint.purge(self.run.checkpoints, self.config.train.keep)
+        self.saved = path.name
+        self.reporter.on_save(str(path))
+
+    def _keep(self, row: dict[str, Any]) -> None:
+        if not self.trainer.world.is_first:
+            return
+        self.run.metrics.append(row)
+        numbers = {
+            name: value for name, value in row.items() if isinstance(value, float) and math.isfinite(value)
+        }
+        for tracker in self.trackers:
+            tracker.log(numbers, row["step"])
+
+    def _tokens_a_step(self) -> int:
+        return self.config.train.batch_size * self.config.model.context_length

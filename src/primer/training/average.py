@@ -1,0 +1,54 @@
+"""A running mean of the weights: what wobbles with the last few batches is averaged away."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+
+class WeightAverage:
+    """mean ← d · mean + (1 − d) · weights after every step — Polyak & Juditsky 1992, with exponential weights.
+
+    d starts near 0 and rises to `decay`, d = min(decay, (1 + n) / (10 + n)), so that the random start is
+    forgotten.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.updates = 0
+        self.mean = {name: p.detach().clone() for name, p in model.named_parameters()}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Take the model's present weights into the mean."""
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        self.updates += 1
+        weights = [p.detach() for _, p in model.named_parameters()]
+        torch._foreach_lerp_(list(self.mean.values()), weights, 1 - decay)
+
+    @contextmanager
+    def in_place(self, model: nn.Module) -> Iterator[None]:
+        """Put the mean into the model, and the weights back afterwards."""
+        self.swap(model)
+        try:
+            yield
+        finally:
+            self.swap(model)
+
+    @torch.no_grad()
+    def swap(self, model: nn.Module) -> None:
+        """Exchange mean and weights."""
+        for name, p in model.named_parameters():
+            p.data, self.mean[name] = self.mean[name], p.data
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The mean, by parameter name."""
+        return dict(self.mean)
+
+    @torch.no_grad()
+    def restore(self, tensors: dict[str, Tensor], updates: int) -> None:
+        """Continue from a saved mean."""
+        self.updates = updates
+        for name, tensor in tensors.items():
+            self.mean[name].copy_(tensor)

@@ -1,0 +1,245 @@
+"""Checkpoints that survive: written whole or not at all, verified before they are trusted.
+
+The order is the promise (each line leaves the last good checkpoint untouched): write the files into
+`step_NNNNNN.tmp-<pid>/` → write `manifest.json` with the size and SHA-256 of each → fsync the files, then the
+directory → rename → fsync the parent → read it back → only then point `latest` at it and remove old ones.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from primer.errors import DataError
+
+FORMAT = 1
+FILES = ("model.safetensors", "optim.safetensors", "state.json")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What was saved. `model` is what one evaluates and samples; `optim` and `state` are what training needs."""
+
+    path: Path
+    model: dict[str, Tensor]
+    optim: dict[str, Tensor]
+    state: dict[str, Any]
+
+
+def step_directory(root: Path, step: int) -> Path:
+    """Where the checkpoint of a step lives."""
+    return root / f"step_{step:06d}"
+
+
+def save(
+    root: Path, step: int, *, model: dict[str, Tensor], optim: dict[str, Tensor], state: dict[str, Any]
+) -> Path:
+    """Write one checkpoint and point `latest` at it. Returns its directory."""
+    root.mkdir(parents=True, exist_ok=True)
+    final = step_directory(root, step)
+    temporary = root / f"{final.name}.tmp-{os.getpid()}"
+    if temporary.exists():
+        shutil.rmtree(temporary)
+    temporary.mkdir()
+    try:
+        safetensors.torch.save_file(_plain(model), temporary / "model.safetensors")
+        safetensors.torch.save_file(_plain(optim), temporary / "optim.safetensors")
+        (temporary / "state.json").write_text(json.dumps(state, indent=1), encoding="utf-8")
+        manifest = {
+            "format": FORMAT,
+            "step": step,
+            "files": {name: _fact(temporary / name) for name in FILES},
+        }
+        (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+        for name in (*FILES, "manifest.json"):
+            _sync(temporary / name)
+        _sync(temporary)
+        if final.exists():  # the same step again: this run was resumed from before it
+            shutil.rmtree(final)
+        temporary.rename(final)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    _sync(root)
+    read_manifest(final)
+    point(root, "latest", step)
+    return final
+
+
+def load(path: Path, *, verify: bool = True) -> Checkpoint:
+    """Read a checkpoint into memory, after its sizes and hashes were found to be those of its manifest."""
+    manifest = read_manifest(path)
+    if verify:
+        for name, fact in manifest["files"].items():
+            check_file(path / name, fact)
+    return Checkpoint(
+        path,
+        model=_read_tensors(path / "model.safetensors"),
+        optim=_read_tensors(path / "optim.safetensors"),
+        state=json.loads((path / "state.json").read_text(encoding="utf-8")),
+    )
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest of a checkpoint directory, or a `DataError` that names it."""
+    file = path / "manifest.json"
+    try:
+        manifest: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        known = manifest["format"]
+        names = set(manifest["files"])
+    except FileNotFoundError:
+        raise DataError(
+            "this checkpoint has no manifest, so it was never finished", where=str(path)
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"the manifest cannot be read: {error}", where=str(file)) from None
+    if not isinstance(known, int) or known > FORMAT:
+        raise DataError(
+            f"this checkpoint has format {known}, this version of primer reads up to {FORMAT}",
+            where=str(path),
+            hint="use the version of primer that wrote it, or a newer one",
+        )
+    if names != set(FILES):
+        raise DataError(f"the manifest lists {sorted(names)}, not {sorted(FILES)}", where=str(file))
+    return manifest
+
+
+def check_file(file: Path, fact: dict[str, Any]) -> None:
+    """Compare a file with its line in the manifest."""
+    remedy = "resume from an older checkpoint of this run (primer does so by itself)"
+    if not file.is_file():
+        raise DataError("a file of the checkpoint is missing", where=str(file), hint=remedy)
+    size = file.stat().st_size
+    if size != fact["size"]:
+        raise DataError(f"the file has {size} bytes, not {fact['size']}", where=str(file), hint=remedy)
+    if _sha256(file) != fact["sha256"]:
+        raise DataError(
+            "the file was altered: its SHA-256 is not the manifest's", where=str(file), hint=remedy
+        )
+
+
+def newest(root: Path, tell: Callable[[str], None] = lambda _: None) -> Path | None:
+    """The newest checkpoint that verifies; each one passed over on the way is told."""
+    for path in reversed(every(root)):
+        try:
+            for name, fact in read_manifest(path)["files"].items():
+                check_file(path / name, fact)
+        except DataError as error:
+            tell(f"passing over {path.name}: {error.cause} ({error.where})")
+            continue
+        return path
+    return None
+
+
+def every(root: Path) -> list[Path]:
+    """All finished checkpoint directories, oldest first."""
+    if not root.is_dir():
+        return []
+    found = [path for path in root.glob("step_*") if path.is_dir() and path.name[5:].isdigit()]
+    return sorted(found, key=lambda path: int(path.name[5:]))
+
+
+def point(root: Path, name: str, step: int) -> None:
+    """Make the text pointer `latest` or `best` name a step, atomically."""
+    write_atomically(root / name, step_directory(root, step).name + "\n")
+
+
+def follow(root: Path, name: str) -> Path | None:
+    """Where a pointer leads, or None where it is missing or leads nowhere."""
+    try:
+        target = root / (root / name).read_text(encoding="utf-8").strip()
+    except OSError:
+        return None
+    return target if target.is_dir() and target.parent == root else None
+
+
+def purge(root: Path, keep: int) -> None:
+    """Remove all but the newest `keep` checkpoints and the best one."""
+    best = follow(root, "best")
+    for path in every(root)[:-keep]:
+        if path != best:
+            (path / "manifest.json").unlink(missing_ok=True)  # half removed must not look whole
+            shutil.rmtree(path)
+
+
+def sweep(root: Path) -> None:
+    """Remove what processes that died while saving left behind."""
+    if root.is_dir():
+        for path in root.glob("*.tmp-*"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def write_atomically(file: Path, text: str) -> None:
+    """Replace a small text file so that a reader sees the old one or the new one, never half of one."""
+    temporary = file.with_name(f"{file.name}.tmp-{os.getpid()}")
+    try:
+        with open(temporary, "w", encoding="utf-8") as handle:
+            handle.write(text)
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(temporary, file)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync(file.parent)
+
+
+def match(have: dict[str, Tensor], want: dict[str, Tensor], where: str) -> None:
+    """Refuse tensors that are not exactly the ones a model has: names, shapes, finite numbers."""
+    _no_strangers(sorted(want.keys() - have.keys()), "lacks", where)
+    _no_strangers(sorted(have.keys() - want.keys()), "has, and this model has not,", where)
+    for name, tensor in have.items():
+        if tensor.shape != want[name].shape:
+            raise DataError(
+                f"{name} has the shape {tuple(tensor.shape)}, this model needs {tuple(want[name].shape)}",
+                where=where,
+            )
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise DataError(f"{name} contains a number that is not finite", where=where)
+
+
+def _no_strangers(names: list[str], verb: str, where: str) -> None:
+    if names:
+        rest = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        raise DataError(f"the checkpoint {verb} {', '.join(names[:3])}{rest}", where=where)
+
+
+def _plain(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+
+def _read_tensors(file: Path) -> dict[str, Tensor]:
+    try:
+        # From bytes, not memory-mapped: a file that shrinks while mapped kills its reader with SIGBUS.
+        return safetensors.torch.load(file.read_bytes())
+    except (safetensors.SafetensorError, ValueError, KeyError) as error:
+        raise DataError(f"this is not a safetensors file: {error}", where=str(file)) from None
+
+
+def _fact(file: Path) -> dict[str, Any]:
+    return {"size": file.stat().st_size, "sha256": _sha256(file)}
+
+
+def _sha256(file: Path) -> str:
+    with open(file, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    """fsync a file or a directory (which only POSIX can)."""
+    if os.name == "nt" and path.is_dir():
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,86 @@
+"""Several processes that train one model: who am I, how many are we, and what is the mean of this number.
+
+`torchrun` tells each process its place through the environment (RANK, WORLD_SIZE, LOCAL_RANK); this file is the
+only one that reads it. One process needs none of this, and every function here is then the identity.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among its siblings."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes files and speaks."""
+        return self.rank == 0
+
+    def mean(self, value: Tensor) -> Tensor:
+        """The mean over all processes of equally shaped tensors."""
+        if self.size == 1:
+            return value
+        total = value.clone()
+        dist.all_reduce(total)
+        return total / self.size
+
+    def total(self, value: Tensor) -> Tensor:
+        """The sum over all processes of equally shaped tensors."""
+        if self.size > 1:
+            value = value.clone()
+            dist.all_reduce(value)
+        return value
+
+    def first(self, number: int, device: torch.device) -> int:
+        """What rank 0 says."""
+        if self.size == 1:
+            return number
+        said = torch.tensor([number], device=device)
+        dist.broadcast(said, src=0)
+        return int(said.item())
+
+    def gather(self, value: Tensor) -> list[Tensor]:
+        """Every process's tensor, by rank."""
+        if self.size == 1:
+            return [value]
+        found = [torch.empty_like(value) for _ in range(self.size)]
+        dist.all_gather(found, value)
+        return found
+
+    def barrier(self) -> None:
+        """Wait for the others."""
+        if self.size > 1:
+            dist.barrier()
+
+
+def place() -> World:
+    """Where torchrun put this process; alone where there is no torchrun."""
+    env = os.environ
+    return World(int(env.get("RANK", 0)), int(env.get("WORLD_SIZE", 1)), int(env.get("LOCAL_RANK", 0)))
+
+
+@contextmanager
+def joined(device: torch.device) -> Iterator[World]:
+    """Join the other processes: nccl between GPUs, gloo between CPUs."""
+    world = place()
+    if world.size == 1:
+        yield world
+        return
+    dist.init_process_group(
+        "nccl" if device.type == "cuda" else "gloo", rank=world.rank, world_size=world.size
+    )
+    try:
+        yield world
+    finally:
+        dist.destroy_process_group()

@@ -1,0 +1,54 @@
+"""One process a run directory: the lock is the kernel's, so a dead holder's is free at once."""
+
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+from primer.errors import SurroundingsError
+
+
+class RunLock:
+    """`with RunLock(run): …` — a second holder gets a `SurroundingsError` that names the first."""
+
+    def __init__(self, directory: Path) -> None:
+        self.file = directory / "lock"
+        self.handle: IO[str] | None = None
+
+    def __enter__(self) -> "RunLock":
+        handle = open(self.file, "a+", encoding="utf-8")
+        try:
+            _take(handle)
+        except OSError:
+            handle.seek(0)
+            holder = handle.read().strip() or "another process"
+            handle.close()
+            raise SurroundingsError(
+                f"this run is being trained by {holder}",
+                where=str(self.file.parent),
+                hint="wait for it, or stop it with Ctrl-C where it runs",
+            ) from None
+        handle.seek(0)
+        handle.truncate()
+        handle.write(f"process {os.getpid()}\n")
+        handle.flush()
+        self.handle = handle
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.handle:
+            self.handle.close()
+
+
+def _take(handle: IO[str]) -> None:
+    """Lock the open file without waiting; OSError where someone else has it."""
+    if os.name == "nt":
+        import msvcrt
+
+        msvcrt.locking(handle.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
+    else:
+        import fcntl
+
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

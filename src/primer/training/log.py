@@ -1,0 +1,100 @@
+"""metrics.jsonl and samples.jsonl: one JSON object a line, appended as training goes."""
+
+import importlib
+import json
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from primer.errors import missing_extra
+from primer.training.checkpoint import write_atomically
+
+
+class Tracker(Protocol):
+    """What TensorBoard, W&B and trackio have in common."""
+
+    def log(self, values: Mapping[str, float], step: int) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class JsonLines:
+    """An append-only file of JSON objects that survives being cut in the middle of a line."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Write one row and hand it to the system at once."""
+        with open(self.file, "a", encoding="utf-8") as handle:
+            handle.write(json.dumps(_finite(row), ensure_ascii=False) + "\n")
+
+    def rows(self) -> list[dict[str, Any]]:
+        """All whole rows; a last line that was cut short by a kill is not one."""
+        if not self.file.exists():
+            return []
+        found = []
+        for line in self.file.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                found.append(json.loads(line))
+            except ValueError:
+                continue
+        return found
+
+    def trim(self, last_step: int) -> None:
+        """Forget the rows after `last_step`: they belong to a future that did not happen."""
+        if self.file.exists():
+            kept = [row for row in self.rows() if row["step"] <= last_step]
+            write_atomically(self.file, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept))
+
+
+def _finite(row: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON has no NaN: such a number is written as its name."""
+    return {
+        key: str(value) if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in row.items()
+    }
+
+
+class TensorBoardTracker:
+    """Writes event files into the run's directory."""
+
+    def __init__(self, directory: Path) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            raise missing_extra("tensorboard", "track") from None
+        self.writer = SummaryWriter(str(directory / "tensorboard"))
+
+    def log(self, values: Mapping[str, float], step: int) -> None:
+        for name, value in values.items():
+            self.writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+class ModuleTracker:
+    """W&B and trackio: the same three functions under two names."""
+
+    def __init__(self, module: str, directory: Path) -> None:
+        try:
+            self.module = importlib.import_module(module)
+        except ImportError:
+            raise missing_extra(module, "track") from None
+        self.module.init(project="primer", name=directory.name)
+
+    def log(self, values: Mapping[str, float], step: int) -> None:
+        self.module.log(dict(values), step=step)
+
+    def close(self) -> None:
+        self.module.finish()
+
+
+def open_trackers(names: Iterable[str], directory: Path) -> list[Tracker]:
+    """The trackers that a config asks for; a missing one is an error that says how to install it."""
+    return [
+        TensorBoardTracker(directory) if name == "tensorboard" else ModuleTracker(name, directory)
+        for name in names
+    ]

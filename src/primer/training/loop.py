@@ -1,0 +1,222 @@
+"""The training loop. A step is one sentence: batch → loss → gradients → clip → optimizer.
+
+The loop knows nothing of recipes, text or files beyond what it is handed: `Hands` evaluates, samples, reports
+and saves; `Trainer` holds everything that changes from step to step, and can give it away and take it back.
+"""
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from primer.data.batches import Batch, BatchStream
+from primer.errors import DivergedError
+from primer.models.gpt import GPT
+from primer.nn.loss import cross_entropy
+from primer.training import generators
+from primer.training.average import WeightAverage
+from primer.training.config import TrainConfig
+from primer.training.distributed import World
+from primer.training.optim import Optimizer, clip_grad_norm
+from primer.training.precision import Precision
+
+
+Forward = Callable[[Tensor], Tensor]
+"""Token ids (B, T) in, logits (B, T, V) out."""
+
+
+class Hands(Protocol):
+    """What the loop may ask of whoever runs it."""
+
+    def evaluate(self, step: int) -> dict[str, float]:
+        """Score the model on validation text; `val_loss` is one of the keys."""
+
+    def sample(self, step: int) -> None:
+        """Let the model write something."""
+
+    def save(self, step: int, *, best: bool) -> None:
+        """Write a checkpoint."""
+
+    def record(self, row: dict[str, Any]) -> None:
+        """Keep a row of metrics."""
+
+    def stopping(self) -> bool:
+        """Whether someone asked the run to end after this step."""
+
+
+@dataclass
+class Progress:
+    """Where the run stands, as plain numbers."""
+
+    step: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    best_loss: float = math.inf
+    best_step: int = 0
+    bad_steps: int = 0
+
+
+@dataclass
+class Trainer:
+    """Everything that a step needs, and everything that it changes."""
+
+    model: GPT
+    optimizer: Optimizer
+    stream: BatchStream
+    config: TrainConfig
+    schedule: Callable[[int], float]
+    context_length: int
+    micro_batch: int
+    clip: float = 0.0
+    precision: Precision = field(default_factory=lambda: Precision(torch.device("cpu")))
+    world: World = field(default_factory=World)
+    average: WeightAverage | None = None
+    forward: Forward = field(init=False)
+    """What is called instead of `model`: the same, compiled or wrapped for several processes."""
+    progress: Progress = field(default_factory=Progress)
+
+    def __post_init__(self) -> None:
+        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+        self.scaler = self.precision.scaler()
+        self.forward = self.model
+
+    def step(self) -> dict[str, float]:
+        """Take one optimizer step; returns its row of metrics.
+
+        A loss or gradient that is not finite leaves the weights as they are and counts as a bad step.
+        """
+        self.stream.reshape(*self.batch_shape(self.progress.step))
+        batch = self.stream.next()
+        loss = self.accumulate(batch)
+        norm = clip_grad_norm(self.parameters, self.clip or math.inf)
+        loss_value, norm_value = float(self.world.mean(loss)), float(norm)
+        factor = self.schedule(self.progress.step)
+        finite = math.isfinite(loss_value) and math.isfinite(norm_value)
+        if finite:
+            self.optimizer.step(factor)
+            if self.average:
+                self.average.update(self.model)
+        self.optimizer.zero_grad()
+        self.progress.step += 1
+        self.progress.tokens += batch.targets.numel() * self.world.size
+        self.progress.bad_steps = 0 if finite else self.progress.bad_steps + 1
+        return {"loss": loss_value, "grad_norm": norm_value, "lr_factor": factor, "applied": finite}
+
+    def accumulate(self, batch: Batch) -> Tensor:
+        """Gradients of the mean loss over the batch, a micro-batch at a time; returns that loss."""
+        device = self.precision.device
+        rows = max(1, self.micro_batch * self.context_length // batch.inputs.shape[1])
+        pieces = list(zip(batch.inputs.split(rows), batch.targets.split(rows), strict=True))
+        total = torch.zeros((), device=device)
+        for number, (inputs, targets) in enumerate(pieces):
+            share = len(inputs) / len(batch.inputs)
+            with self.in_step(last=number == len(pieces) - 1):
+                with self.precision.autocast():
+                    logits = self.forward(inputs.to(device))
+                    loss = cross_entropy(
+                        logits, targets.to(device), label_smoothing=self.config.label_smoothing
+                    )
+                (loss * share * self.scale()).backward()
+            total += loss.detach() * share
+        self.unscale()
+        return total
+
+    def in_step(self, *, last: bool) -> contextlib.AbstractContextManager[Any]:
+        """Several processes exchange gradients once a step, with the last micro-batch."""
+        if isinstance(self.forward, DistributedDataParallel) and not last:
+            return self.forward.no_sync()
+        return contextlib.nullcontext()
+
+    def scale(self) -> float:
+        """What fp16's loss is multiplied by; 1 otherwise."""
+        return self.scaler.get_scale() if self.scaler else 1.0
+
+    def unscale(self) -> None:
+        """Divide fp16's gradients by the scale, and adapt the scale to whether they overflowed."""
+        if not self.scaler:
+            return
+        scale = self.scaler.get_scale()
+        grads = [p.grad for p in self.parameters if p.grad is not None]
+        torch._foreach_div_(grads, scale)
+        overflow = not all(bool(torch.isfinite(grad).all()) for grad in grads)
+        self.scaler.update(scale * 0.5 if overflow else None)
+
+    def batch_shape(self, step: int) -> tuple[int, int]:
+        """Sequences and their length at a step: short windows first where the config asks, the same tokens."""
+        config = self.config
+        if config.short_context and step < config.short_until * config.steps:
+            return config.batch_size * self.context_length // config.short_context, config.short_context
+        return config.batch_size, self.context_length
+
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[None]:
+        """The model with its averaged weights, where the config keeps an average."""
+        with self.average.in_place(self.model) if self.average else contextlib.nullcontext():
+            yield
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds beside tensors; every process must call this together."""
+        return {
+            "progress": vars(self.progress).copy(),
+            "stream": self.stream.state(),
+            "generators": generators.capture_all(self.precision.device, self.world),
+            "scaler": self.scaler.state_dict() if self.scaler else None,
+            "averaged": self.average.updates if self.average else 0,
+            "threads": torch.get_num_threads(),
+            "world_size": self.world.size,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue where `state` was taken."""
+        self.progress = Progress(**state["progress"])
+        self.stream.restore(state["stream"])
+        generators.restore_mine(state["generators"], self.precision.device, self.world)
+        if self.scaler and state["scaler"]:
+            self.scaler.load_state_dict(state["scaler"])
+
+
+def fit(trainer: Trainer, hands: Hands) -> bool:
+    """Train to the last step; False where someone asked for an end before it. Saves at the end in any case."""
+    config, progress = trainer.config, trainer.progress
+    trainer.model.train()
+    while progress.step < config.steps:
+        started = time.perf_counter()
+        row = trainer.step()
+        seconds = time.perf_counter() - started
+        progress.seconds += seconds
+        step, last = progress.step, progress.step == config.steps
+        if step % config.log_every == 0 or last or not row["applied"]:
+            hands.record(
+                {"step": step, "tokens": progress.tokens, "seconds": progress.seconds, "took": seconds, **row}
+            )
+        if progress.bad_steps >= config.patience:
+            raise DivergedError(
+                f"the loss or its gradient was not finite {progress.bad_steps} steps in a row",
+                where=f"step {step}",
+                hint="a smaller --optim.lr, a longer --schedule.warmup, or --train.precision=fp32",
+            )
+        stopping = hands.stopping()
+        best = False
+        if step % config.evaluate_every == 0 or last:
+            best = keep_best(progress, hands.evaluate(step))
+        if config.sample_every and (step % config.sample_every == 0 or last):
+            hands.sample(step)
+        if best or last or stopping or step % config.checkpoint_every == 0:
+            hands.save(step, best=best)
+        if stopping and not last:
+            return False
+    return True
+
+
+def keep_best(progress: Progress, scores: dict[str, float]) -> bool:
+    """Whether this evaluation is the best so far; remembers it if so."""
+    if scores["val_loss"] >= progress.best_loss:
+        return False
+    progress.best_loss, progress.best_step = scores["val_loss"], progress.step
+    return True
