@@ -6,11 +6,15 @@ download, which counts only if its SHA-256 is the expected one.
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import logging
 import os
+import platform
+import re
 import secrets
+import shutil
 import sys
 import tempfile
 import urllib.error
@@ -112,19 +116,24 @@ def _private(folder: Path) -> bool:
 
 def find(asset: Asset, *, download: bool = True) -> Path:
     """The verified file of `asset`. Raises DataError for a damaged one, SurroundingsError without one."""
-    places = [place / asset.path for place in (data_dir(), cache_dir()) if place is not None]
-    for place in places:
+    for place in _places(asset):
         if place.exists():
             if sha256_of(place) != asset.sha256:
                 raise DataError(
-                    f"this is not {asset.name}: its SHA-256 differs",
-                    where=str(place),
-                    hint="delete it and try again",
+                    f"this is not {asset.name}: its SHA-256 differs", str(place), "delete it and try again"
                 )
             return place
+    target = cache_dir() / asset.path
     if not download:
-        raise SurroundingsError(f"{asset.name} is not here", hint=f"put {asset.url} at {places[-1]}")
-    return _download(asset, places[-1])
+        raise SurroundingsError(f"{asset.name} is not here", hint=f"put {asset.url} at {target}")
+    return _download(asset, target)
+
+
+def _places(asset: Asset) -> Iterator[Path]:
+    """Where it may lie already, the user's own choice first."""
+    if (data := data_dir()) is not None:
+        yield data / asset.path
+    yield cache_dir() / asset.path
 
 
 def _download(asset: Asset, target: Path) -> Path:
@@ -181,9 +190,10 @@ def reading(path: Path) -> Iterator[BufferedReader]:
 @contextmanager
 def replacing(path: Path) -> Iterator[BufferedWriter]:
     """Write a file that is whole or absent: temporary name beside it, fsync, rename, fsync of the folder."""
-    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}-{secrets.token_hex(4)}")
+    temporary = temporary_name(path)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        sweep(path)
         try:
             with temporary.open("xb") as file:
                 yield file
@@ -194,6 +204,37 @@ def replacing(path: Path) -> Iterator[BufferedWriter]:
         finally:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
+
+
+def temporary_name(path: Path) -> Path:
+    """A name beside `path` that tells which process, on which machine, is writing it."""
+    return path.with_name(f"{path.name}.tmp-{_MACHINE}-{os.getpid()}-{secrets.token_hex(4)}")
+
+
+def sweep(path: Path) -> None:
+    """Remove what processes of this machine that died while they wrote `path` have left beside it."""
+    for stale in path.parent.glob(f"{glob.escape(path.name)}.tmp-{_MACHINE}-*"):
+        process = stale.name.split("-")[-2]
+        if process.isdecimal() and not _alive(int(process)):
+            if stale.is_dir():
+                shutil.rmtree(stale, ignore_errors=True)
+            else:
+                stale.unlink(missing_ok=True)
+
+
+_MACHINE = re.sub(r"\W", "", platform.node()) or "local"
+
+
+def _alive(process: int) -> bool:
+    if sys.platform == "win32":  # where the question would be a Ctrl-C
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # it lives, and belongs to someone else
+        return True
+    return True
 
 
 @contextmanager

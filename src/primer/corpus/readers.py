@@ -35,10 +35,14 @@ class Decoding:
 
     def __post_init__(self) -> None:
         try:
-            codecs.lookup(self.encoding)
-            codecs.lookup_error(self.errors)
-        except LookupError as error:
-            raise UsageError(f"unknown encoding: {error}", hint="--data.encoding=utf-8") from error
+            b"a".decode(self.encoding, "replace")
+            codecs.getincrementaldecoder(self.encoding)
+        except (LookupError, UnicodeError) as error:
+            raise UsageError(f"unknown encoding {self.encoding!r}", hint="--data.encoding=utf-8") from error
+        if self.errors not in ("strict", "replace", "ignore"):
+            raise UsageError(
+                f"unknown way with encoding errors {self.errors!r}", hint="strict, replace or ignore"
+            )
 
 
 def require_regular(path: Path) -> None:
@@ -87,7 +91,7 @@ def read_text(path: Path, name: str, decoding: Decoding) -> Iterator[Document]:
 
 
 def _encoding(start: bytes, asked: str) -> tuple[int, str]:
-    """(bytes to skip, codec): a byte order mark wins over the default, not over another encoding asked for."""
+    """(bytes to skip, codec): a byte order mark wins over the default, not over another that is asked for."""
     asked = codecs.lookup(asked).name
     for mark, encoding in _BOMS:
         if start.startswith(mark) and asked in ("utf-8", "utf-8-sig", encoding, encoding[:6]):
@@ -142,10 +146,12 @@ def read_jsonl(path: Path, name: str, decoding: Decoding) -> Iterator[Document]:
             if number == 1:
                 line = line.removeprefix(codecs.BOM_UTF8)
             if line.strip():
-                yield Document(_record(line, decoding, where), f"{name}#{number}")
+                text, address = _record(line, decoding, where)
+                yield Document(text, address or f"{name}#{number}")
 
 
-def _record(line: bytes, decoding: Decoding, where: str) -> str:
+def _record(line: bytes, decoding: Decoding, where: str) -> tuple[str, str | None]:
+    """(text, the record's own id if it has one)."""
     try:
         record = json.loads(line.decode(decoding.encoding, decoding.errors))
     except UnicodeDecodeError as error:
@@ -159,7 +165,8 @@ def _record(line: bytes, decoding: Decoding, where: str) -> str:
     text = record.get("text") if isinstance(record, dict) else None
     if not isinstance(text, str):
         raise DataError('no string under the key "text"', where, hint='write lines like {"text": "…"}')
-    return _checked(text, decoding, where)
+    address = record.get("id")
+    return _checked(text, decoding, where), address if isinstance(address, str) else None
 
 
 def read_parquet(path: Path, name: str, decoding: Decoding) -> Iterator[Document]:
@@ -200,5 +207,5 @@ def _checked(text: str, decoding: Decoding, where: str) -> str:
                 f"half a surrogate pair at character {error.start}", where, "--data.encoding-errors=replace"
             ) from error
         # The encoder's "replace" would write "?": the decoder's, U+FFFD, is what the flag promises.
-        return text.encode("utf-8", "surrogatepass").decode("utf-8", decoding.errors)
+        text = text.encode("utf-8", "surrogatepass").decode("utf-8", decoding.errors)
     return text.replace("\r\n", "\n").replace("\r", "\n")

@@ -50,10 +50,10 @@ class Source:
             f"{digest}  {name}" for digest, (name, _) in zip(hashes, self.files, strict=True)
         )
 
-    @property
-    def size(self) -> int:
-        """Bytes of all files together."""
-        return sum(path.stat().st_size for _, path in self.files)
+    def stamp(self) -> tuple[tuple[int, int], ...]:
+        """(bytes, last change in ns) of every file: differs when a text changed under its reader."""
+        states = [path.stat() for _, path in self.files]
+        return tuple((state.st_size, state.st_mtime_ns) for state in states)
 
     def documents(self) -> Iterator[Document]:
         """Every document in order; a long text file arrives in pieces (`Document.part`)."""
@@ -97,7 +97,7 @@ def open_source(spec: str | Path, *, encoding: str = "utf-8", encoding_errors: s
         close = nearest(str(spec), list(NAMED))
         hint = f"did you mean {close}?" if close else f"a path, or one of: {', '.join(NAMED)}"
         raise DataError(f"there is no file or folder {str(spec)!r}", hint=hint)
-    files = _text_files(path) if path.is_dir() else ((path.name, path),)
+    files = _text_files(path) if os.path.isdir(path) else ((path.name, path),)
     for _, file in files:
         require_regular(file)
     return Source(path.resolve().name, "unknown (your own text)", str(path.absolute()), files, decoding)

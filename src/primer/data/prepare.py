@@ -14,14 +14,15 @@ from typing import Literal
 
 from primer.assets import cache_dir, log, sha256_of_lines, writing
 from primer.corpus import Source, open_source
-from primer.data.shards import SPLITS, VERSION, ShardDirectory, ShardWriter, Split
+from primer.data.manifest import SPLITS, VERSION, Counts, Split
+from primer.data.shards import ShardDirectory, ShardWriter
 from primer.errors import DataError, UsageError
 from primer.tokens import ByteTokenizer, CharTokenizer, Tokenizer, UnknownCharacterError
 from primer.tokens.char import alphabet
 from primer.tokens.tokenizer import Ids
 
 Progress = Callable[[str, int, int], None]
-"""Called with a stage and characters: ("read", so far, at most) first, then, ("encode", so far, all)."""
+"""Called with a stage and characters: ("read", so far, at most) first, then ("encode", so far, all)."""
 
 
 def prepare(
@@ -45,26 +46,16 @@ def prepare(
     if not 0 < validation_fraction < 1:
         raise UsageError(f"data.validation_fraction must lie between 0 and 1, got {validation_fraction}")
     source = open_source(spec, encoding=encoding, encoding_errors=encoding_errors)
-    wanted = tokenizer if isinstance(tokenizer, str) else f"{tokenizer.name} {tokenizer.fingerprint}"
-    key = sha256_of_lines(
-        [
-            f"format {VERSION}",
-            source.fingerprint,
-            encoding,
-            encoding_errors,
-            wanted,
-            unknown,
-            str(validation_fraction),
-        ]
-    )
+    job = _Job(source, tokenizer, validation_fraction, unknown, context_length, progress or _silent)
+    key = job.key()
     path = Path(out) if out is not None else cache_dir() / "shards" / key[:16]
     shards = _reuse(path, key, ours=out is None)
     if shards is None:
-        _write(
-            path, source, key, tokenizer, validation_fraction, unknown, context_length, progress or _silent
-        )
+        job.write(path, key)
         shards = ShardDirectory.open(path, verify=False)
-    _check_lengths({split: shards.counts[split]["tokens"] for split in SPLITS}, source, context_length)
+        if shards.key != key:  # another process was faster, with another text
+            raise _other_text(path)
+    job.check_lengths(shards.counts)
     return shards
 
 
@@ -85,78 +76,120 @@ def _reuse(path: Path, key: str, ours: bool) -> ShardDirectory | None:
             raise
         log.warning("%s; making it again", error)
     if not ours:
-        raise UsageError(
-            "the shards there were made from another text, or otherwise", str(path), "another folder"
-        )
+        raise _other_text(path)
     with writing(path):
         shutil.rmtree(path)
     return None
 
 
+def _other_text(path: Path) -> UsageError:
+    return UsageError(
+        "the shards here were made from another text, or otherwise", str(path), "another folder"
+    )
+
+
 @dataclass(frozen=True)
-class _Survey:
-    """What the first pass learns."""
+class _Job:
+    """One text on its way into shards."""
 
-    characters: int
-    alphabet: str
+    source: Source
+    tokenizer: str | Tokenizer
+    validation_fraction: float
+    unknown: Literal["error", "skip"]
+    context_length: int | None
+    progress: Progress
 
-
-def _survey(source: Source, progress: Progress) -> _Survey:
-    count = 0
-    size = source.size
-
-    def counted() -> Iterator[str]:
-        nonlocal count
-        for piece in source.text():
-            count += len(piece)
-            progress("read", count, size)
-            yield piece
-
-    letters = "".join(sorted(alphabet(counted())))
-    if not count:
-        raise DataError("the text is empty", where=source.address, hint="name a text with something in it")
-    if not letters.strip():
-        raise DataError("the text is nothing but white space", where=source.address, hint="name another text")
-    if len(letters) == 1:
-        raise DataError(
-            f"the text holds one distinct character, {letters!r}: there is nothing to learn",
-            where=source.address,
-            hint="name another text",
+    def key(self) -> str:
+        """All that decides the tokens, as a hash: equal keys, equal shards."""
+        wanted = self.tokenizer
+        return sha256_of_lines(
+            [
+                f"format {VERSION}",
+                self.source.fingerprint,
+                self.source.decoding.encoding,
+                self.source.decoding.errors,
+                wanted if isinstance(wanted, str) else wanted.fingerprint,
+                self.unknown,
+                str(self.validation_fraction),
+            ]
         )
-    return _Survey(count, letters)
 
+    def write(self, path: Path, key: str) -> None:
+        """Both passes. Nothing appears at `path` unless everything went well."""
+        source = self.source
+        stamp = source.stamp()
+        characters, letters = self._survey()
+        tokenizer = self._tokenizer(letters)
+        train = int((1 - self.validation_fraction) * characters)
+        about = {name: getattr(source, name) for name in ("name", "licence", "address", "fingerprint")}
+        with ShardWriter(path, tokenizer, source=about, key=key) as writer:
+            position = 0
+            for split, piece in _split(source.text(), train):
+                ids = self._encode(tokenizer, piece, position)
+                skipped = len(piece) - len(ids) if isinstance(tokenizer, CharTokenizer) else 0
+                size = len(piece) if piece.isascii() and not skipped else None
+                writer.write(split, ids, characters=len(piece) - skipped, size=size, skipped=skipped)
+                position += len(piece)
+                self.progress("encode", position, characters)
+            if source.stamp() != stamp:
+                raise DataError("the text changed while it was read", where=source.address, hint="try again")
+            self.check_lengths(writer.counts)
 
-def _write(
-    path: Path,
-    source: Source,
-    key: str,
-    tokenizer: str | Tokenizer,
-    validation_fraction: float,
-    unknown: Literal["error", "skip"],
-    context_length: int | None,
-    progress: Progress,
-) -> None:
-    survey = _survey(source, progress)
-    made = _tokenizer(tokenizer, survey.alphabet, unknown)
-    train = int((1 - validation_fraction) * survey.characters)
-    about = {
-        "name": source.name,
-        "licence": source.licence,
-        "address": source.address,
-        "fingerprint": source.fingerprint,
-    }
-    position = 0
-    with ShardWriter(path, made, source=about, key=key) as writer:
-        for split, piece in _split(source.text(), train):
-            ids = _encode(made, piece, position, source)
-            skipped = len(piece) - len(ids) if isinstance(made, CharTokenizer) else 0
-            size = None if skipped or not piece.isascii() else len(piece)
-            writer.write(split, ids, characters=len(piece) - skipped, size=size, skipped=skipped)
-            position += len(piece)
-            progress("encode", position, survey.characters)
-        if position != survey.characters:
-            raise DataError("the text changed while it was read", where=source.address, hint="try again")
-        _check_lengths({split: writer.counts[split]["tokens"] for split in SPLITS}, source, context_length)
+    def _survey(self) -> tuple[int, str]:
+        """(characters, all distinct ones in the order of Unicode), refusing a text that teaches nothing."""
+        count = 0
+        size = sum(size for size, _ in self.source.stamp())
+
+        def counted() -> Iterator[str]:
+            nonlocal count
+            for piece in self.source.text():
+                count += len(piece)
+                self.progress("read", count, size)
+                yield piece
+
+        letters = "".join(sorted(alphabet(counted())))
+        if not count:
+            complaint = "the text is empty"
+        elif not letters.strip():
+            complaint = "the text is nothing but white space"
+        elif len(letters) == 1:
+            complaint = f"the text holds one distinct character, {letters!r}: there is nothing to learn"
+        else:
+            return count, letters
+        raise DataError(complaint, where=self.source.address, hint="name another text")
+
+    def _tokenizer(self, letters: str) -> Tokenizer:
+        match self.tokenizer:
+            case "char":
+                return CharTokenizer(letters, self.unknown)
+            case "byte":
+                return ByteTokenizer()
+            case CharTokenizer(characters=characters):
+                return CharTokenizer(characters, self.unknown)
+            case str(name):
+                raise UsageError(f"unknown tokenizer {name!r}", hint="--data.tokenizer=char (or byte)")
+            case other:
+                return other
+
+    def _encode(self, tokenizer: Tokenizer, piece: str, position: int) -> Ids:
+        try:
+            return tokenizer.encode(piece)
+        except UnknownCharacterError as error:
+            where = self.source.address
+            raise UnknownCharacterError(error.character, position + error.position, where) from error
+
+    def check_lengths(self, counts: dict[Split, Counts]) -> None:
+        """Both splits hold at least one window, or DataError says which does not."""
+        window = (self.context_length or 1) + 1
+        for split in SPLITS:
+            count = counts[split]["tokens"]
+            if count < window:
+                shorter = self.context_length and count > 2
+                raise DataError(
+                    f"the {split} part of the text holds {count} tokens, and one window needs {window}",
+                    where=self.source.address,
+                    hint=f"--model.context-length={count - 1}" if shorter else "a longer text",
+                )
 
 
 def _split(pieces: Iterator[str], train: int) -> Iterator[tuple[Split, str]]:
@@ -169,36 +202,3 @@ def _split(pieces: Iterator[str], train: int) -> Iterator[tuple[Split, str]]:
         if cut < len(piece):
             yield "validation", piece[cut:]
         position += len(piece)
-
-
-def _encode(tokenizer: Tokenizer, piece: str, position: int, source: Source) -> Ids:
-    try:
-        return tokenizer.encode(piece)
-    except UnknownCharacterError as error:
-        raise UnknownCharacterError(error.character, position + error.position, source.address) from error
-
-
-def _tokenizer(wanted: str | Tokenizer, letters: str, unknown: Literal["error", "skip"]) -> Tokenizer:
-    match wanted:
-        case "char":
-            return CharTokenizer(letters, unknown)
-        case "byte":
-            return ByteTokenizer()
-        case CharTokenizer():
-            return CharTokenizer(wanted.characters, unknown)
-        case str():
-            raise UsageError(f"unknown tokenizer {wanted!r}", hint="--data.tokenizer=char (or byte)")
-    return wanted
-
-
-def _check_lengths(tokens: dict[Split, int], source: Source, context_length: int | None) -> None:
-    window = (context_length or 1) + 1
-    for split, count in tokens.items():
-        if count < window:
-            raise DataError(
-                f"the {split} part holds {count} tokens, and one window needs {window}",
-                where=source.address,
-                hint=f"--model.context-length={count - 1}"
-                if count > 2 and context_length
-                else "a longer text",
-            )

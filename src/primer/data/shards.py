@@ -2,7 +2,7 @@
 
     manifest.json           everything below with its SHA-256, sealed with its own
     tokenizer.json
-    train_00000.bin …       a header of 128 bytes, then ids
+    train_00000.bin …       a header, then ids
     validation_00000.bin …
 
 The directory is written under a temporary name and renamed when it is whole.
@@ -13,46 +13,57 @@ from __future__ import annotations
 import hashlib
 import mmap
 import os
-import re
-import secrets
 import shutil
-import struct
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from io import BufferedReader, BufferedWriter
+from io import BufferedReader
 from itertools import accumulate
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 
 from primer import tokens
-from primer.assets import BLOCK, reading, seal, sha256_of_lines, sync_folder, unseal, writing
+from primer.assets import (
+    BLOCK,
+    reading,
+    sha256_of_lines,
+    sweep,
+    sync_folder,
+    temporary_name,
+    writing,
+)
+from primer.data.manifest import (
+    COUNTED,
+    HEADER,
+    MANIFEST,
+    SPLITS,
+    Counts,
+    Manifest,
+    Shard,
+    Split,
+    check_header,
+    damaged,
+    header,
+    read_small,
+    shard_name,
+)
 from primer.errors import DataError, UsageError
-from primer.tokens.tokenizer import Ids, Tokenizer
+from primer.tokens.tokenizer import Ids, Tokenizer, fingerprint_of
 
-Split = Literal["train", "validation"]
-SPLITS: tuple[Split, ...] = ("train", "validation")
-
-VERSION = 1
-MAGIC = b"primer\x1as"  # 0x1a ends a text: nobody takes this for one
-HEADER = struct.Struct("<8sII12sIIQ32s52x")
-"""magic, version, bytes an id, split, number of the shard, vocabulary size, count, tokenizer's SHA-256."""
 SHARD_TOKENS = 1 << 28
-MANIFEST = "manifest.json"
+"""Ids in one file, at most."""
 TOKENIZER = "tokenizer.json"
-
-Counts = dict[str, int]
-"""tokens, characters, bytes (of UTF-8) and skipped characters of one split."""
 
 
 class Tokens:
-    """The ids of one split, memory-mapped; several shards read as one. Slices are arrays, copied only
-    where they cross from shard to shard.
+    """The ids of one split, memory-mapped; several shards read as one.
 
-    A file that shrinks while it is mapped kills its reader (SIGBUS): nobody may write into a shard directory.
+    A slice is an array, copied only where it crosses from shard to shard. A file that shrinks while it is mapped
+    kills its reader (SIGBUS): nobody may write into a shard directory.
     """
 
     def __init__(self, parts: list[Ids], dtype: np.dtype[Any]) -> None:
@@ -85,7 +96,7 @@ class ShardDirectory:
 
     path: Path
     tokenizer: Tokenizer
-    counts: dict[str, Counts]
+    counts: dict[Split, Counts]
     """By split: tokens, characters, bytes, skipped."""
     source: dict[str, str]
     """name, licence, address and fingerprint of the text."""
@@ -106,39 +117,65 @@ class ShardDirectory:
         `verify=False` leaves out the one slow check (reading every byte, about a second a gigabyte).
         """
         path = Path(path)
-        manifest = _read_manifest(path / MANIFEST)
-        text = _read_small(path / TOKENIZER)
-        if hashlib.sha256(text.encode()).hexdigest() != manifest["tokenizer"]:
-            raise _damaged(path / TOKENIZER, "changed after the manifest was written")
+        manifest = Manifest.read(path / MANIFEST)
+        text = read_small(path / TOKENIZER)
+        if fingerprint_of(text) != manifest.tokenizer:
+            raise damaged(path / TOKENIZER, "changed after the manifest was written")
         tokenizer = tokens.from_json(text, where=str(path / TOKENIZER))
-        shards: dict[Split, list[dict[str, Any]]] = manifest["shards"]
-        _refuse_strangers(path, shards)
+        _refuse_strangers(path, manifest)
         views: dict[Split, Tokens] = {}
         for split in SPLITS:
-            parts = [
-                _open_shard(path / shard_name(split, number), split, number, entry, tokenizer, verify)
-                for number, entry in enumerate(shards[split])
-            ]
+            parts = []
+            for number, shard in enumerate(manifest.shards[split]):
+                head = header(tokenizer, split, number, shard.count)
+                parts.append(_open_shard(path / shard_name(split, number), shard, head, tokenizer, verify))
             views[split] = Tokens(parts, tokenizer.dtype)
-            if len(views[split]) != manifest["counts"][split]["tokens"]:
-                raise _damaged(path / MANIFEST, f"the shards of {split} do not add up to its count")
-        hashes = [entry["sha256"] for split in SPLITS for entry in shards[split]]
-        return cls(
-            path=path,
-            tokenizer=tokenizer,
-            counts=manifest["counts"],
-            source=manifest["source"],
-            key=manifest["key"],
-            fingerprint=sha256_of_lines([tokenizer.fingerprint, *hashes]),
-            _tokens=views,
-        )
+        hashes = [shard.sha256 for split in SPLITS for shard in manifest.shards[split]]
+        fingerprint = sha256_of_lines([tokenizer.fingerprint, *hashes])
+        return cls(path, tokenizer, manifest.counts, manifest.source, manifest.key, fingerprint, views)
+
+
+def _refuse_strangers(path: Path, manifest: Manifest) -> None:
+    """A shard that is in no list is a copy, or another text's: nobody can tell what was meant."""
+    known = {shard_name(split, n) for split in SPLITS for n in range(len(manifest.shards[split]))}
+    for file in sorted(path.glob("*.bin")):
+        if file.name not in known:
+            raise DataError("the manifest knows no such shard", where=str(file), hint="move it elsewhere")
+
+
+def _open_shard(path: Path, shard: Shard, head: bytes, tokenizer: Tokenizer, verify: bool) -> Ids:
+    """Map one shard, after its header, its size and (with `verify`) every byte of it proved right."""
+    with reading(path) as file:
+        check_header(path, file.read(HEADER.size), head)
+        expected = HEADER.size + shard.count * tokenizer.dtype.itemsize
+        size = os.fstat(file.fileno()).st_size
+        if size != expected:
+            raise damaged(path, f"holds {size} bytes where its count asks for {expected}")
+        if verify:
+            _check_ids(path, file, shard, tokenizer)
+        view = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    return np.frombuffer(view, dtype=tokenizer.dtype.newbyteorder("<"), offset=HEADER.size)
+
+
+def _check_ids(path: Path, file: BufferedReader, shard: Shard, tokenizer: Tokenizer) -> None:
+    digest = hashlib.sha256()
+    dtype = tokenizer.dtype.newbyteorder("<")
+    buffer = bytearray(BLOCK)
+    top = 0
+    while count := file.readinto(buffer):
+        digest.update(memoryview(buffer)[:count])
+        top = max(top, int(np.frombuffer(buffer, dtype, count // dtype.itemsize).max()))
+    if digest.hexdigest() != shard.sha256:
+        raise damaged(path, "changed after the manifest was written: its SHA-256 differs")
+    if top >= tokenizer.vocab_size:
+        raise damaged(path, f"holds id {top}, outside the vocabulary of {tokenizer.vocab_size}")
 
 
 class ShardWriter:
     """Writes a shard directory, which appears at `path` when the `with` block ends well, and otherwise never.
 
-    >>> with ShardWriter(path, tokenizer) as writer:                        # doctest: +SKIP
-    ...     writer.write("train", tokenizer.encode(text))
+    with ShardWriter(path, tokenizer) as writer:
+        writer.write("train", tokenizer.encode(text))
     """
 
     def __init__(
@@ -151,19 +188,18 @@ class ShardWriter:
         shard_tokens: int = SHARD_TOKENS,
     ) -> None:
         self.path = Path(path)
-        self.counts: dict[str, Counts] = {
-            split: {"tokens": 0, "characters": 0, "bytes": 0, "skipped": 0} for split in SPLITS
-        }
+        self.counts: dict[Split, Counts] = {split: dict.fromkeys(COUNTED, 0) for split in SPLITS}
         self._tokenizer = tokenizer
         self._source = dict(source or {})
         self._key = key
         self._shard_tokens = shard_tokens
-        self._entries: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
-        self._file: BufferedWriter | None = None
-        self._open_split: Split = "train"
-        self._temporary = self.path.with_name(f"{self.path.name}.tmp-{os.getpid()}-{secrets.token_hex(4)}")
+        self._shards: dict[Split, list[Shard]] = {split: [] for split in SPLITS}
+        self._open: _OpenShard | None = None
+        self._temporary = temporary_name(self.path)
 
     def __enter__(self) -> Self:
+        if self.path.exists():
+            raise UsageError("something is here already", where=str(self.path), hint="another folder")
         with writing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             sweep(self.path)
@@ -179,66 +215,42 @@ class ShardWriter:
         size: int | None = None,
         skipped: int = 0,
     ) -> None:
-        """Append ids to a split (first all of train, then all of validation).
+        """Append ids to a split, which is not left for the other and taken up again.
 
-        `characters` and `size` (UTF-8 bytes) default to what the ids stand for.
+        `characters` and `size` (UTF-8 bytes) default to what the ids stand for. Raises DataError for an id that
+        the tokenizer does not have: no overflow wraps around.
         """
-        if ids.size and not (ids.min() >= 0 and ids.max() < self._tokenizer.vocab_size):
-            raise DataError(
-                f"an id outside the vocabulary of {self._tokenizer.vocab_size}", where=str(self.path)
-            )
+        vocab_size = self._tokenizer.vocab_size
+        if ids.size and not (ids.min() >= 0 and ids.max() < vocab_size):
+            raise DataError(f"an id is outside the vocabulary of {vocab_size}", where=str(self.path))
         if size is None:
             size = int(self._tokenizer.byte_lengths[ids].sum())
         if characters is None:
             characters = len(self._tokenizer.decode(ids))
-        for name, value in (
-            ("tokens", ids.size),
-            ("characters", characters),
-            ("bytes", size),
-            ("skipped", skipped),
-        ):
+        for name, value in zip(COUNTED, (ids.size, characters, size, skipped), strict=True):
             self.counts[split][name] += int(value)
         ids = ids.astype(self._tokenizer.dtype.newbyteorder("<"), copy=False)
         with writing(self.path):
             while ids.size:
-                room = self._room(split)
-                self._append(ids[:room])
+                shard = self._shard_with_room(split)
+                room = self._shard_tokens - shard.count
+                shard.append(ids[:room])
                 ids = ids[room:]
 
-    def _room(self, split: Split) -> int:
-        """How many ids still fit into the open shard of `split`, after opening one if need be."""
-        entries = self._entries[split]
-        if self._file is None or self._open_split != split or entries[-1]["count"] == self._shard_tokens:
-            if split == "train" and self._open_split == "validation":
-                raise UsageError("train is written before validation")
-            self._close_shard()
-            self._open_split = split
-            self._file = (self._temporary / shard_name(split, len(entries))).open("xb")
-            self._file.write(bytes(HEADER.size))
-            entries.append({"count": 0})
-            self._digest = hashlib.sha256()
-        return self._shard_tokens - entries[-1]["count"]
-
-    def _append(self, ids: Ids) -> None:
-        assert self._file is not None
-        data = np.ascontiguousarray(ids).data
-        self._file.write(data)
-        self._digest.update(data)
-        self._entries[self._open_split][-1]["count"] += len(ids)
+    def _shard_with_room(self, split: Split) -> _OpenShard:
+        if self._open and self._open.split == split and self._open.count < self._shard_tokens:
+            return self._open
+        self._close_shard()
+        done = self._shards[split]
+        if done and done[-1].count < self._shard_tokens:
+            raise UsageError("each split is written in one go")
+        self._open = _OpenShard(self._temporary, split, len(done))
+        return self._open
 
     def _close_shard(self) -> None:
-        """Put the header, which knows the count only now, before the ids; force all of it to the disk."""
-        if self._file is None:
-            return
-        entries = self._entries[self._open_split]
-        header = _header(self._tokenizer, self._open_split, len(entries) - 1, entries[-1]["count"])
-        self._file.seek(0)
-        self._file.write(header)
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-        self._file = None
-        entries[-1]["sha256"] = self._digest.hexdigest()
+        if self._open is not None:
+            self._shards[self._open.split].append(self._open.finish(self._tokenizer))
+            self._open = None
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -248,29 +260,53 @@ class ShardWriter:
                 with writing(self.path):
                     self._commit()
         finally:
-            if self._file is not None:
-                self._file.close()
+            if self._open is not None:
+                with suppress(OSError):  # a full disk says so again
+                    self._open.file.close()
             shutil.rmtree(self._temporary, ignore_errors=True)
 
     def _commit(self) -> None:
         self._close_shard()
-        text = self._tokenizer.to_json()
-        manifest = {
-            "version": VERSION,
-            "key": self._key,
-            "source": self._source,
-            "tokenizer": hashlib.sha256(text.encode()).hexdigest(),
-            "counts": self.counts,
-            "shards": self._entries,
-        }
-        for name, content in ((TOKENIZER, text), (MANIFEST, seal(manifest))):
+        fingerprint = self._tokenizer.fingerprint
+        manifest = Manifest(self._key, self._source, fingerprint, self.counts, self._shards)
+        for name, content in ((TOKENIZER, self._tokenizer.to_json()), (MANIFEST, manifest.to_json())):
             with (self._temporary / name).open("xb") as file:
                 file.write(content.encode())
                 file.flush()
                 os.fsync(file.fileno())
         sync_folder(self._temporary)
-        self._temporary.rename(self.path)
+        try:
+            self._temporary.rename(self.path)
+        except OSError:
+            if not self.path.is_dir():  # else another process was faster: its shards stay, ours go
+                raise
         sync_folder(self.path.parent)
+
+
+class _OpenShard:
+    """A shard while it grows: its header is written last, because only then its count is known."""
+
+    def __init__(self, folder: Path, split: Split, number: int) -> None:
+        self.split = split
+        self.number = number
+        self.count = 0
+        self.digest = hashlib.sha256()
+        self.file = (folder / shard_name(split, number)).open("xb")
+        self.file.write(bytes(HEADER.size))
+
+    def append(self, ids: Ids) -> None:
+        data = np.ascontiguousarray(ids).data
+        self.file.write(data)
+        self.digest.update(data)
+        self.count += len(ids)
+
+    def finish(self, tokenizer: Tokenizer) -> Shard:
+        self.file.seek(0)
+        self.file.write(header(tokenizer, self.split, self.number, self.count))
+        self.file.flush()
+        os.fsync(self.file.fileno())
+        self.file.close()
+        return Shard(self.count, self.digest.hexdigest())
 
 
 def write_shards(
@@ -282,117 +318,3 @@ def write_shards(
             for ids in splits.get(split, ()):
                 writer.write(split, ids)
     return ShardDirectory.open(path)
-
-
-def shard_name(split: str, number: int) -> str:
-    """train_00000.bin …"""
-    return f"{split}_{number:05d}.bin"
-
-
-def sweep(path: Path) -> None:
-    """Remove what processes that died while they wrote `path` have left beside it."""
-    for stale in path.parent.glob(f"{path.name}.tmp-*"):
-        owner = re.fullmatch(r".*\.tmp-(\d+)-[0-9a-f]+", stale.name)
-        if owner and not _alive(int(owner[1])):
-            shutil.rmtree(stale, ignore_errors=True)
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # it lives, and belongs to someone else
-        return True
-    return True
-
-
-def _header(tokenizer: Tokenizer, split: str, number: int, count: int) -> bytes:
-    vocabulary = bytes.fromhex(tokenizer.fingerprint)
-    width = tokenizer.dtype.itemsize
-    return HEADER.pack(MAGIC, VERSION, width, split.encode(), number, tokenizer.vocab_size, count, vocabulary)
-
-
-def _open_shard(
-    path: Path, split: Split, number: int, entry: dict[str, Any], tokenizer: Tokenizer, verify: bool
-) -> Ids:
-    """Map one shard, after its header, its size and (with `verify`) every byte of it proved right."""
-    with reading(path) as file:
-        _check_header(path, file.read(HEADER.size), _header(tokenizer, split, number, entry["count"]))
-        width = tokenizer.dtype.itemsize
-        expected = HEADER.size + entry["count"] * width
-        size = os.fstat(file.fileno()).st_size
-        if size != expected:
-            raise _damaged(path, f"holds {size} bytes where its count asks for {expected}")
-        if verify:
-            _check_ids(path, file, entry["sha256"], tokenizer)
-        view = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    return np.frombuffer(view, dtype=tokenizer.dtype.newbyteorder("<"), offset=HEADER.size)
-
-
-def _check_header(path: Path, found: bytes, expected: bytes) -> None:
-    """Say which field differs: each is another story of what happened to the file."""
-    if len(found) < HEADER.size:
-        raise _damaged(path, f"is cut off: {len(found)} bytes are less than a header")
-    fields = ("magic", "version", "id width", "split", "number", "vocabulary size", "count", "vocabulary")
-    for name, is_, should in zip(fields, HEADER.unpack(found), HEADER.unpack(expected), strict=True):
-        if name == "magic" and is_ != should:
-            raise _damaged(path, "is no shard: it begins otherwise")
-        if is_ != should:
-            what = "another tokenizer's" if name == "vocabulary" else f"{_shown(is_)}, not {_shown(should)}"
-            raise _damaged(path, f"does not belong here: its {name} is {what}")
-    if found != expected:
-        raise _damaged(path, "has a damaged header")
-
-
-def _shown(value: bytes | int) -> str:
-    return repr(value.rstrip(b"\0").decode("ascii", "replace")) if isinstance(value, bytes) else str(value)
-
-
-def _check_ids(path: Path, file: BufferedReader, sha256: str, tokenizer: Tokenizer) -> None:
-    digest = hashlib.sha256()
-    top = 0
-    buffer = bytearray(BLOCK)
-    while count := file.readinto(buffer):
-        digest.update(memoryview(buffer)[:count])
-        top = max(top, int(np.frombuffer(buffer, tokenizer.dtype, count // tokenizer.dtype.itemsize).max()))
-    if digest.hexdigest() != sha256:
-        raise _damaged(path, "changed after the manifest was written: its SHA-256 differs")
-    if top >= tokenizer.vocab_size:
-        raise _damaged(path, f"holds id {top}, outside the vocabulary of {tokenizer.vocab_size}")
-
-
-def _read_small(path: Path) -> str:
-    with reading(path) as file:
-        try:
-            return file.read(1 << 26).decode()
-        except UnicodeDecodeError as error:
-            raise _damaged(path, "is no UTF-8") from error
-
-
-def _read_manifest(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        raise DataError("this is no shard directory: it has no manifest.json", where=str(path.parent))
-    manifest = unseal(_read_small(path), str(path))
-    if manifest.get("version") != VERSION:
-        raise DataError(
-            f"format version {manifest.get('version')!r} is unknown",
-            where=str(path),
-            hint="upgrade gpt-primer",
-        )
-    return manifest
-
-
-def _refuse_strangers(path: Path, shards: dict[Split, list[dict[str, Any]]]) -> None:
-    known = {shard_name(split, number) for split in SPLITS for number in range(len(shards[split]))}
-    for file in sorted(path.glob("*.bin")):
-        if file.name not in known:
-            raise DataError(
-                "a shard that the manifest does not know", where=str(file), hint="move it elsewhere"
-            )
-
-
-def _damaged(path: Path, what: str) -> DataError:
-    return DataError(
-        f"{path.name} {what}", where=str(path), hint=f"delete {path.parent} and prepare the text again"
-    )
