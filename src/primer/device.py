@@ -81,8 +81,9 @@ def matmul_rate(device: torch.device, dtype: torch.dtype | None = None) -> float
     import torch
 
     size, seconds = 256, 0.0
+    own = torch.Generator(device).manual_seed(0)  # measuring must not move the generator that training draws from
     while True:
-        a = torch.rand(size, size, device=device, dtype=dtype)
+        a = torch.rand(size, size, device=device, dtype=dtype, generator=own)
         b, out = a.clone(), torch.empty_like(a)
         torch.mm(a, b, out=out)
         seconds = _best(lambda: torch.mm(a, b, out=out), device, times=2)  # noqa: B023  # called at once

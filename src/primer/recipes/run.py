@@ -184,8 +184,9 @@ def train(
             run = directory.create(Path(runs_dir), recipe_name(config))
             stack.enter_context(RunLock(run.path))
             begin(run, config, shards, device, init_from)
-        else:
-            run = RunDirectory(Path(runs_dir))  # other processes write nothing
+        number = world.first(int(run.id, 16) if world.is_first else 0, device)
+        if not world.is_first:
+            run = directory.find(f"{number:06x}", runs_dir)
         return work(run, config, trainer, shards, report, stack)
 
 
@@ -256,9 +257,12 @@ def work(
         "versions": versions(),
     }
     session = stack.enter_context(Session(run, config, trainer, shards, report, facts))
-    session.reporter.on_start(start_info(run, config, trainer, shards))
+    if not isinstance(session.reporter, Silence):
+        session.reporter.on_start(start_info(run, config, trainer, shards))
     first = trainer.world.is_first
     try:
+        if trainer.progress.step == 0:
+            session.save(0, best=False)  # from the first moment there is something to go on from
         finished = fit(trainer, session)
     except BaseException as error:
         if first:
@@ -379,7 +383,8 @@ def begin(
             "command": sys.argv,
             "seed": config.seed,
             "init_from": str(init_from) if init_from is not None else None,
-            "data": {"path": str(shards.path.resolve()), "fingerprint": shards.fingerprint, **shards.source},
+            "data": {"path": str(shards.path.resolve()), "fingerprint": shards.fingerprint},
+            "source": shards.source,
             "tokenizer": shards.tokenizer.fingerprint,
             "versions": versions(),
             "hardware": devices.describe(device),
