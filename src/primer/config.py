@@ -19,7 +19,6 @@ import math
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
-from functools import cache
 from typing import Any, Generic, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from primer.errors import UsageError, nearest
@@ -69,7 +68,6 @@ def dotted(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-@cache
 def leaves(cls: type) -> dict[str, Any]:
     """The dotted key of every value in a config, in the order of its fields, with the value's type."""
     found: dict[str, Any] = {}
@@ -111,7 +109,7 @@ def merge(cls: type[C], layers: Sequence[tuple[str, Mapping[str, Any]]]) -> Reso
     Each layer is (origin, nested or dotted values). Errors in a layer name its origin.
     """
     values: dict[str, Any] = {}
-    origins = dict.fromkeys(leaves(cls), "default")  # type: ignore[arg-type]  # a class is hashable
+    origins = dict.fromkeys(leaves(cls), "default")
     for origin, mapping in layers:
         layer = _checked(cls, mapping, origin)
         values.update(layer)
@@ -126,7 +124,7 @@ def to_toml(config: Any, comments: Mapping[str, str] | None = None) -> str:
     """
     lines: list[tuple[str, str]] = []
     _write_table(config, "", comments or {}, lines)
-    width = max((len(text) for text, remark in lines if remark), default=0)
+    width = max((len(text) for text, remark in lines if remark and len(text) < 40), default=0)
     return "".join(f"{text:<{width}}  # {remark}\n" if remark else f"{text}\n" for text, remark in lines)
 
 
@@ -140,7 +138,7 @@ def _checked(cls: type, mapping: Mapping[str, Any], where: str | None) -> dict[s
             raise UsageError(f"{key} is a table of values, got {value!r}", where, _offer(known, key))
         if key not in known:
             raise UsageError(f"unknown key {key}", where, meant(key, [*known, *sorted(tables)]))
-        typed[key] = _fit(known[key], value, key, where)
+        typed[key] = fit(known[key], value, key, where)
     return typed
 
 
@@ -171,8 +169,8 @@ def _offer(known: Mapping[str, Any], table: str) -> str:
     return "one of " + ", ".join(key for key in known if key.startswith(f"{table}."))
 
 
-def _fit(kind: Any, value: Any, key: str, where: str | None) -> Any:
-    """`value` as the type `kind`, or a UsageError."""
+def fit(kind: Any, value: Any, key: str, where: str | None) -> Any:
+    """`value` as the type `kind` of a field, or a UsageError that names the key, what fits and what was got."""
     if get_origin(kind) in (Union, types.UnionType):
         if value is None:
             return None
@@ -182,7 +180,7 @@ def _fit(kind: Any, value: Any, key: str, where: str | None) -> Any:
         if parts[-1] is Ellipsis:
             parts = (parts[0],) * len(value)
         if len(parts) == len(value):
-            return tuple(_fit(part, item, key, where) for part, item in zip(parts, value, strict=True))
+            return tuple(fit(part, item, key, where) for part, item in zip(parts, value, strict=True))
     if get_origin(kind) is Literal:
         for choice in get_args(kind):
             if type(value) is type(choice) and value == choice:
@@ -195,7 +193,9 @@ def _fit(kind: Any, value: Any, key: str, where: str | None) -> Any:
     if kind in (int, str, bool) and type(value) is kind:
         return value
     choices = [str(choice) for choice in get_args(kind)] if get_origin(kind) is Literal else []
-    raise UsageError(f"{key} must be {_words(kind)}, got {_got(value)}", where, nearest(str(value), choices))
+    raise UsageError(
+        f"{key} must be {in_words(kind)}, got {_got(value)}", where, nearest(str(value), choices)
+    )
 
 
 def _as_float(value: int | float) -> float:
@@ -205,15 +205,15 @@ def _as_float(value: int | float) -> float:
         return math.inf
 
 
-def _words(kind: Any) -> str:
-    """A type in the user's words."""
+def in_words(kind: Any) -> str:
+    """A field's type in the user's words."""
     if get_origin(kind) is Literal:
         return "one of " + ", ".join(str(choice) for choice in get_args(kind))
     if get_origin(kind) is tuple:
         parts = get_args(kind)
         if parts[-1] is Ellipsis:
-            return f"a list, each {_words(parts[0])}"
-        return f"a list of {len(parts)}, each {_words(parts[0])}"
+            return f"a list, each {in_words(parts[0])}"
+        return f"a list of {len(parts)}, each {in_words(parts[0])}"
     return {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}[kind]
 
 

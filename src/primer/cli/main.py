@@ -1,0 +1,168 @@
+"""The command `primer`: finds the verb, and turns what goes wrong into three lines and an exit code.
+
+Only the verb that was asked for is imported, so that `primer --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from primer.errors import SurroundingsError
+
+VERBS = ("train", "resume", "sample", "eval", "runs", "plan", "doctor")
+
+HELP = """\
+primer: GPT from scratch, to read, to train and to use
+
+usage: primer VERB …            (primer VERB --help says more)
+
+train
+  train [RECIPE|TEXT|FILE.toml]   train a GPT; without a word, on text that Python carries
+  resume RUN                      go on where a run stopped, as if it never had
+use
+  sample RUN [PROMPT]             let a trained model write
+  eval RUN                        loss, perplexity and bits per byte
+look
+  runs list|show|compare|rm       what was trained here, with its curves
+  plan [RECIPE]                   parameters, memory and minutes, before anything is trained
+  doctor                          is this machine ready, how fast is it, does it compute rightly
+
+RUN is a path, the beginning of an id, or latest.
+Also: --version, and --debug with any verb for the traceback of an error.
+
+examples:
+  primer train                         three minutes on two cores, nothing to download
+  primer train my.txt --train.steps=500
+  primer sample latest "Once upon a time"
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line and return its exit code (the codes are in the conventions)."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a terminal that lacks a character is no reason to stop
+    end = words.index("--") if "--" in words else len(words)
+    debug = "--debug" in words[:end]
+    words = [word for word in words[:end] if word != "--debug"] + words[end:]
+    try:
+        code = dispatch(words)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # the reader has seen enough: `primer runs list | head -1`
+        _silence_stdout()
+        return 0
+    except BaseException as error:
+        if isinstance(error, SystemExit | GeneratorExit):
+            raise
+        if debug:
+            import traceback
+
+            traceback.print_exc()
+        return explain(error, debug=debug)
+
+
+def dispatch(words: list[str]) -> int:
+    """Import the verb's module and run it."""
+    if not words or words[0] in ("-h", "--help", "help"):
+        if words[1:2] and words[1] in VERBS:  # `primer help train`
+            return dispatch([words[1], "--help"])
+        print(HELP, end="")
+        return 0
+    if words[0] in ("--version", "-V"):
+        from primer import __version__
+
+        print(f"primer {__version__}")
+        return 0
+    verb, *rest = words
+    if verb not in VERBS:
+        raise unknown_verb(verb)
+    from importlib import import_module
+
+    code: int = import_module(f"primer.cli.{verb}").run(rest)
+    return code
+
+
+def unknown_verb(word: str) -> Exception:
+    """The error for a first word that is no verb: the nearest verb, or `train` for what is a text or a recipe."""
+    import os
+
+    from primer.errors import UsageError, nearest
+
+    if word.startswith("-"):
+        return UsageError(f"unknown flag {word}", hint="primer --help")
+    close = nearest(word, list(VERBS))
+    if close is None and os.path.exists(word):
+        return UsageError(f"{word!r} is a file, not a verb", hint=f"primer train {word}")
+    return UsageError(f"unknown verb {word!r}", hint=f"primer {close}" if close else "primer --help")
+
+
+def explain(error: BaseException, *, debug: bool) -> int:
+    """Say what went wrong on stderr (cause, where, one thing to try) and return the exit code."""
+    from primer.errors import PrimerError, StoppedError
+
+    if isinstance(error, KeyboardInterrupt):
+        _say([("stopped", "by Ctrl-C")])
+        return 130
+    known = error if isinstance(error, PrimerError) else surroundings(error)
+    if known is None:
+        hint = [] if debug else [("try", "the same command with --debug, to see where")]
+        _say([("error", f"{type(error).__name__}: {_first_line(error)}"), *hint])
+        return 1
+    label = "stopped" if isinstance(known, StoppedError) else "error"
+    lines = [(label, known.cause), ("where", known.where), ("try", known.hint)]
+    _say([(name, text) for name, text in lines if text])
+    return known.exit_code
+
+
+def surroundings(error: BaseException) -> SurroundingsError | None:
+    """What the system refuses (space, permission, memory) as one of our errors; None for anything else."""
+    import errno
+
+    from primer.errors import SurroundingsError
+
+    if isinstance(error, OSError):
+        reasons = {
+            errno.ENOSPC: ("the disk is full", "free some space; what was saved before is intact"),
+            errno.EDQUOT: ("your disk quota is used up", "free some space; what was saved before is intact"),
+            errno.EROFS: ("this place is read-only", "--runs-dir=DIR elsewhere"),
+            errno.EACCES: ("no permission", "another folder, or other rights on this one"),
+            errno.EPERM: ("not permitted", "another folder, or other rights on this one"),
+        }
+        if error.errno in reasons:
+            cause, hint = reasons[error.errno]
+            return SurroundingsError(cause, str(error.filename) if error.filename else None, hint)
+    text = str(error)
+    if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
+        return SurroundingsError(
+            "out of memory", hint="--train.micro-batch=1, or a smaller --train.batch-size"
+        )
+    return None
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), "") or "no message"
+
+
+def _say(lines: Sequence[tuple[str, str]]) -> None:
+    import os
+
+    bold = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+    for name, text in lines:
+        label = f"{name + ':':<7}"
+        print(f"\x1b[1m{label}\x1b[0m {text}" if bold else f"{label} {text}", file=sys.stderr)
+
+
+def _silence_stdout() -> None:
+    """Python flushes stdout once more when it ends; give it somewhere to flush to."""
+    import os
+
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,272 @@
+"""`primer runs`: list, show, compare and remove what was trained here."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from primer.cli.curve import Curve, draw
+from primer.cli.flags import Verb, parse, required, show_help
+from primer.errors import UsageError, nearest
+
+if TYPE_CHECKING:
+    from primer.recipes.run import Run
+
+
+@dataclass(frozen=True)
+class ListOptions:
+    """Of the command."""
+
+    json: bool = False
+    """Print a JSON array, one object a run."""
+    runs_dir: str = "runs"
+    """Where runs are kept."""
+
+
+@dataclass(frozen=True)
+class ShowOptions:
+    """Of the command."""
+
+    json: bool = False
+    """Print JSON: config and all rows of metrics."""
+    plot: str | None = None
+    """Draw the curves into this file too: .png or .svg (needs the extra "plots")."""
+    runs_dir: str = "runs"
+    """Where runs are kept."""
+
+
+@dataclass(frozen=True)
+class RemoveOptions:
+    """Of the command."""
+
+    yes: bool = False
+    """Do not ask."""
+    runs_dir: str = "runs"
+    """Where runs are kept."""
+
+
+ABOUT_RUN = " RUN is a path, the beginning of an id, or latest."
+EXAMPLES = (
+    "primer runs list",
+    "primer runs show latest",
+    "primer runs compare 3fa9c1 latest --plot=both.png",
+)
+
+LIST = Verb("runs list", "", "List the runs, the newest last.", EXAMPLES, ListOptions, most=0)
+SHOW = Verb("runs show", "RUN", "Show a run with its curves." + ABOUT_RUN, EXAMPLES, ShowOptions)
+COMPARE = Verb(
+    "runs compare",
+    "RUN RUN …",
+    "Lay the curves of several runs over each other." + ABOUT_RUN,
+    EXAMPLES,
+    ShowOptions,
+    most=99,
+)
+REMOVE = Verb("runs rm", "RUN …", "Remove runs for good." + ABOUT_RUN, EXAMPLES, RemoveOptions, most=9999)
+RUNS = Verb("runs", "list|show|compare|rm", "Look at what was trained here.", EXAMPLES, ListOptions)
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run one of the four verbs below `runs`; without a word, list."""
+    verbs: dict[str, Callable[[Sequence[str]], int]] = {
+        "list": list_runs,
+        "show": show_run,
+        "compare": compare_runs,
+        "rm": remove_runs,
+    }
+    if not argv or argv[0].startswith("-"):
+        if "-h" in argv or "--help" in argv:
+            show_help(RUNS)
+            return 0
+        return list_runs(argv)
+    word, *rest = argv
+    if word not in verbs:
+        close = nearest(word, list(verbs))
+        raise UsageError(f"unknown verb {word!r}", "primer runs", f"primer runs {close or 'list'}")
+    return verbs[word](rest)
+
+
+def list_runs(argv: Sequence[str]) -> int:
+    """One line a run."""
+    arguments = parse(LIST, argv)
+    if arguments.help:
+        show_help(LIST)
+        return 0
+
+    from primer.recipes.run import summaries
+
+    found = summaries(arguments.options.runs_dir)
+    if arguments.options.json:
+        print(json.dumps([asdict(summary) for summary in found], default=str, ensure_ascii=False))
+        return 0
+    if not found:
+        print(f"no runs in {arguments.options.runs_dir} yet; begin with: primer train", file=sys.stderr)
+        return 0
+    rows = [("id", "recipe", "started", "step", "parameters", "loss", "validation", "status")]
+    for one in found:
+        steps = f"{one.step:,}/{one.steps:,}"
+        figures = (f"{one.parameters:,}" if one.parameters else "-", loss(one.train_loss), loss(one.val_loss))
+        rows.append(
+            (one.id, one.recipe, str(one.started)[:16].replace("T", " "), steps, *figures, one.status)
+        )
+    print(table(rows, right={3, 4, 5, 6}))
+    return 0
+
+
+def show_run(argv: Sequence[str]) -> int:
+    """A run's facts and curves."""
+    arguments = parse(SHOW, argv)
+    if arguments.help:
+        show_help(SHOW)
+        return 0
+    which = required(arguments, SHOW, "a run")
+    return report([which], arguments.options)
+
+
+def compare_runs(argv: Sequence[str]) -> int:
+    """Several runs, one plot."""
+    arguments = parse(COMPARE, argv)
+    if arguments.help:
+        show_help(COMPARE)
+        return 0
+    if len(arguments.values) < 2:
+        raise UsageError("primer runs compare needs two runs or more", hint=EXAMPLES[2])
+    return report(arguments.values, arguments.options)
+
+
+def report(names: Sequence[str], options: ShowOptions) -> int:
+    """Curves, and a line of figures under them for each run."""
+    from primer.config import to_dict
+    from primer.recipes.run import load
+
+    loaded = [load(name, runs_dir=options.runs_dir) for name in names]
+    rows = [one.metrics() for one in loaded]
+    curves = [
+        curve
+        for one, metrics in zip(loaded, rows, strict=True)
+        for curve in curves_of(one, metrics, len(names))
+    ]
+    if options.plot:
+        from primer.cli.plots import save
+
+        if not curves:
+            raise UsageError("there is nothing to draw yet", str(loaded[0].path))
+        print(f"drawn into {save(curves, options.plot)}", file=sys.stderr)
+    if options.json:
+        found = [
+            {"path": str(one.path), "config": to_dict(one.config), "metrics": metrics}
+            for one, metrics in zip(loaded, rows, strict=True)
+        ]
+        print(json.dumps(found if len(names) > 1 else found[0], ensure_ascii=False))
+        return 0
+    picture = draw(
+        curves, width=min(100, shutil.get_terminal_size().columns), unicode=unicode(), colour=colour()
+    )
+    if picture:
+        print(picture, end="\n\n")
+    lines = [("run", "recipe", "step", "loss", "validation", "best", "tokens/s")]
+    print(
+        table(
+            lines + [figures(one, metrics) for one, metrics in zip(loaded, rows, strict=True)],
+            right={2, 3, 4, 5, 6},
+        )
+    )
+    return 0
+
+
+def curves_of(one: Run, rows: Sequence[dict[str, Any]], of: int) -> list[Curve]:
+    """Training and validation of one run; of several, validation only, unless there is none."""
+    training = [(float(row["step"]), row["loss"]) for row in rows if is_number(row.get("loss"))]
+    validation = [(float(row["step"]), row["val_loss"]) for row in rows if is_number(row.get("val_loss"))]
+    name = "" if of == 1 else f"{one.path.name} "
+    both = [Curve(f"{name}training", training), Curve(f"{name}validation", validation)]
+    if of > 1:
+        both = both[1:] if len(validation) > 1 else both[:1]
+    return [curve for curve in both if curve.points]
+
+
+def figures(one: Run, rows: Sequence[dict[str, Any]]) -> tuple[str, ...]:
+    """A run in one line of a table."""
+    losses = [row["loss"] for row in rows if is_number(row.get("loss"))]
+    validation = [row["val_loss"] for row in rows if is_number(row.get("val_loss"))]
+    speeds = sorted(row["tokens_per_second"] for row in rows if is_number(row.get("tokens_per_second")))
+    step = max((row["step"] for row in rows), default=0)
+    return (
+        one.path.name,
+        one.config.recipe,
+        f"{step:,}/{one.config.train.steps:,}",
+        loss(sum(losses[-20:]) / len(losses[-20:]) if losses else None),
+        loss(validation[-1] if validation else None),
+        loss(min(validation, default=None)),
+        f"{speeds[len(speeds) // 2]:,.0f}" if speeds else "-",
+    )
+
+
+def remove_runs(argv: Sequence[str]) -> int:
+    """Delete run directories, after a question."""
+    arguments = parse(REMOVE, argv)
+    if arguments.help:
+        show_help(REMOVE)
+        return 0
+    required(arguments, REMOVE, "a run")
+
+    from primer.recipes.run import find
+    from primer.training.lock import RunLock
+
+    paths = list(dict.fromkeys(Path(find(name, arguments.options.runs_dir)) for name in arguments.values))
+    for path in paths:
+        if not arguments.options.yes and not agreed(path):
+            print(f"{path} stays", file=sys.stderr)
+            continue
+        with RunLock(path):  # not under the hands of a training
+            shutil.rmtree(path)
+        print(path)
+    return 0
+
+
+def agreed(path: Path) -> bool:
+    """Ask on the terminal; without one, nothing is removed without --yes."""
+    if not sys.stdin.isatty():
+        raise UsageError("nobody is here to be asked", str(path), "primer runs rm … --yes")
+    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    print(f"remove {path} ({size / 1e6:.1f} MB) for good? [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def table(rows: Sequence[Sequence[str]], right: set[int] = frozenset()) -> str:  # type: ignore[assignment]
+    """Columns as wide as they need to be; those in `right` are flush right, as figures are."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = zip(row, widths, range(len(row)), strict=True)
+        lines.append(
+            "  ".join(f"{text:>{w}}" if column in right else f"{text:<{w}}" for text, w, column in cells)
+        )
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def loss(value: float | None) -> str:
+    """Four digits, or a dash."""
+    return f"{value:.4f}" if is_number(value) else "-"
+
+
+def is_number(value: object) -> bool:
+    """Whether a row has a finite number there. (metrics.jsonl writes NaN as a word.)"""
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def unicode() -> bool:
+    """Whether stdout can show Braille."""
+    return "utf" in (sys.stdout.encoding or "").lower()
+
+
+def colour() -> bool:
+    """Whether stdout is a terminal whose owner likes colour."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"

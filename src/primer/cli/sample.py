@@ -1,0 +1,149 @@
+"""`primer sample`: let a trained model write, streaming to stdout."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from primer.cli.flags import Verb, parse, required, show_help
+from primer.cli.progress import visible
+from primer.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from primer.recipes.run import Run
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is left out is as the run's own [sample] says."""
+
+    tokens: int | None = None
+    """How many tokens to write."""
+    temperature: float | None = None
+    """Logits are divided by this; 0 always takes the likeliest token."""
+    top_k: int | None = None
+    """Only among the k likeliest. 0: all."""
+    top_p: float | None = None
+    """Only among the likeliest that together reach this probability (Holtzman et al. 2020)."""
+    min_p: float = 0.0
+    """Only tokens at least this share as likely as the likeliest one."""
+    repetition_penalty: float = 1.0
+    """Above 1, tokens that were already written become less likely (Keskar et al. 2019)."""
+    seed: int | None = None
+    """The same seed writes the same text. Left out: another text each time."""
+    stop: tuple[str, ...] = ()
+    """Stop before this text; the flag may be given several times."""
+    n: int = 1
+    """How many samples, written side by side in one batch."""
+    no_cache: bool = False
+    """Compute every position again for each token: the slow truth behind the key-value cache."""
+    interactive: bool = False
+    """Ask for a prompt again and again, until Ctrl-D."""
+    json: bool = False
+    """Print one JSON object: the prompt and the samples, without it."""
+    runs_dir: str = "runs"
+    """Where runs are kept."""
+
+    def __post_init__(self) -> None:
+        if self.n < 1 or (self.tokens is not None and self.tokens < 1):
+            raise UsageError("--n and --tokens must be at least 1")
+        if self.interactive and (self.json or self.n > 1):
+            raise UsageError(
+                "--interactive writes one sample at a time, as text", hint="leave out --json and --n"
+            )
+
+
+VERB = Verb(
+    name="sample",
+    takes="RUN [PROMPT]",
+    about="Let a trained model go on from PROMPT, which may also come from a pipe. RUN is a path, the beginning "
+    "of an id, or latest.",
+    examples=(
+        'primer sample latest "ROMEO:"',
+        "primer sample latest --temperature=0.5 --tokens=1000 --seed=1",
+        "echo 'To be' | primer sample 3fa9c1 --n=4 --json",
+    ),
+    options=Options,
+    most=2,
+)
+
+
+def run(argv: Sequence[str]) -> int:
+    """Write samples on stdout."""
+    arguments = parse(VERB, argv)
+    if arguments.help:
+        show_help(VERB)
+        return 0
+    which = required(arguments, VERB, "a run")
+    options = arguments.options
+    given = arguments.values[1] if len(arguments.values) > 1 else None
+
+    from primer.recipes.run import load
+
+    model = load(which, runs_dir=options.runs_dir)
+    if options.interactive:
+        return converse(model, options, given)
+    prompt = given if given is not None else piped()
+    if options.json or options.n > 1:
+        texts = model.generate(prompt, n=options.n, **wanted(options))
+        samples = [texts] if isinstance(texts, str) else texts
+        if options.json:
+            print(
+                json.dumps({"run": str(model.path), "prompt": prompt, "samples": samples}, ensure_ascii=False)
+            )
+        else:
+            for number, text in enumerate(samples, start=1):
+                print(f"-- {number}\n{clean()((prompt or '') + text)}")
+        return 0
+    emit([prompt or ""], model.stream(prompt, **wanted(options)))
+    return 0
+
+
+def wanted(options: Options) -> dict[str, Any]:
+    """The keywords of `Run.generate`."""
+    names = ("tokens", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed", "stop")
+    return {name: getattr(options, name) for name in names} | {"use_cache": not options.no_cache}
+
+
+def emit(*parts: Iterable[str]) -> None:
+    """Print pieces as they come, and end the line."""
+    show = clean()
+    for part in parts:
+        for piece in part:
+            print(show(piece), end="", flush=True)
+    print()
+
+
+def clean() -> Callable[[str], str]:
+    """For a terminal, make control characters visible; for a file or a pipe, change nothing."""
+    return visible if sys.stdout.isatty() else str
+
+
+def piped() -> str | None:
+    """What came through a pipe or a file on stdin; None on a terminal or where nothing came."""
+    if sys.stdin is None or sys.stdin.isatty():
+        return None
+    try:
+        return sys.stdin.buffer.read().decode("utf-8") or None
+    except UnicodeDecodeError as error:
+        raise DataError(f"the prompt is not UTF-8 at byte {error.start}", "stdin") from error
+
+
+def converse(model: Run, options: Options, prompt: str | None) -> int:
+    """Prompt after prompt, each answered by a text of its own."""
+    while True:
+        if prompt is None:
+            print("> ", end="", file=sys.stderr, flush=True)
+            line = sys.stdin.readline()
+            if not line:
+                print(file=sys.stderr)
+                return 0
+            prompt = line.rstrip("\n")
+        try:
+            emit([prompt], model.stream(prompt or None, **wanted(options)))
+        except DataError as error:  # a character that the model never saw: say so, and ask again
+            print(f"error: {error}", file=sys.stderr)
+        prompt = None

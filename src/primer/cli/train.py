@@ -1,0 +1,65 @@
+"""`primer train`: from a recipe, a text or a recipe's file to a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from primer.cli.flags import Verb, parse, show_help
+from primer.config import to_toml
+from primer.recipes.config import RunConfig
+from primer.recipes.resolve import resolve
+
+
+@dataclass(frozen=True)
+class Options:
+    """Of the command."""
+
+    init_from: str | None = None
+    """Start from the weights of this run: a path, the beginning of an id, or latest."""
+    runs_dir: str = "runs"
+    """Where runs are kept."""
+    print_config: bool = False
+    """Print what would be trained, as TOML, with the origin of every value; train nothing."""
+
+
+VERB = Verb(
+    name="train",
+    takes="[RECIPE|TEXT|FILE.toml]",
+    about="Train a GPT. RECIPE is a name (primer plan lists them); TEXT is a .txt, .md, .jsonl or .parquet "
+    "file or a folder of them, for the default recipe; FILE.toml is a recipe of your own.",
+    examples=(
+        "primer train",
+        "primer train my.txt --train.steps=500",
+        "primer train shakespeare --model.n-layers=6 --print-config",
+    ),
+    options=Options,
+    config=RunConfig,
+)
+
+
+def run(argv: Sequence[str]) -> int:
+    """Train, with progress on stderr, and print the run's path."""
+    arguments = parse(VERB, argv)
+    target = arguments.values[0] if arguments.values else None
+    resolved = resolve(target, flags=arguments.flags)
+    if arguments.help:
+        show_help(VERB, resolved.config)
+        return 0
+    if arguments.options.print_config:
+        print(to_toml(resolved.config, comments=resolved.origins), end="")
+        return 0
+
+    from primer.cli.progress import reporter
+    from primer.recipes.run import train
+
+    with reporter() as report:
+        trained = train(
+            target,
+            flags=arguments.flags,
+            runs_dir=arguments.options.runs_dir,
+            init_from=arguments.options.init_from,
+            reporter=report,
+        )
+    print(trained.path)
+    return 0
