@@ -165,7 +165,6 @@ def test_orthogonalise_survives_a_zero_gradient():
 
 
 def test_orthogonalise_dtype_follows_the_device():
-    assert orthogonalise_dtype(torch.device("cuda")) == torch.bfloat16
     assert orthogonalise_dtype(torch.device("mps")) == torch.float32
     assert orthogonalise_dtype(torch.device("cpu")) in (torch.float32, torch.bfloat16)
 
@@ -215,10 +214,9 @@ def test_state_that_does_not_fit_is_refused_and_nothing_is_changed():
         "p3.step is torch.int64": good | {"p3.step": torch.ones((), dtype=torch.int64)},
     }
     for problem, state in bad.items():
-        fresh = AdamW(parameters(((2,),), torch.float32).items())
         with pytest.raises(DataError, match=problem):
             optimizer.load_state_tensors(state)
-        assert all(tensor.eq(0).all() for tensor in fresh.state_tensors().values())
+        assert all(tensor.eq(0).all() for tensor in optimizer.state_tensors().values())
 
 
 def test_decay_goes_to_matrices_only():

@@ -9,12 +9,10 @@ from primer.errors import UsageError
 
 @dataclass(frozen=True)
 class Sampling:
-    """Filters between logits and the choice, in the order in which they apply; by default all do nothing."""
+    """Filters between logits and the choice, in the order in which they apply; by default none does anything."""
 
     repetition_penalty: float = 1.0
-    """Positive logits of tokens in sight are divided by it, others multiplied (Keskar et al. 2019,
-    §4.1).
-    """
+    """Positive logits of tokens in sight are divided by it, others multiplied (Keskar et al. 2019, §4.1)."""
     temperature: float = 1.0
     """Logits are divided by this: below 1 the likely become likelier. 0: always the likeliest (greedy)."""
     top_k: int = 0

@@ -10,18 +10,18 @@ The last rung is the script that this project began from: it loads that script's
 script's names, and computes the same numbers. The script departs from what it teaches, and the departures
 teach something too, so each is an argument here, set as in the script:
 
-    score_scale="n_embd"      Scores are divided by the root of the model's width, not of the head's. A
-    score of D
-                              independent products has a standard deviation of √D (Vaswani et al. 2017,
-                              footnote 4); divided by √C it starts √H times too small, and every head
-                              starts out nearly uniform.
-    output_projection=False   The heads' results are put side by side and added to the stream as they are.
-    Without
-                              W^O (ibid., §3.2.2) head h can write only to its own slice of the stream.
-    declared_sizes=False      n_layer = n_head = 6 is declared and never read: four blocks of four heads
-    are built. dropout_on=True           (`generate`) The script samples without `model.eval()`: a fifth
-    of each layer is
-                              missing in every step, and each character comes from another, worse model.
+    score_scale="n_embd"
+        Scores are divided by the root of the model's width, not of the head's. A sum of D independent products
+        has a standard deviation of √D (Vaswani et al. 2017, footnote 4): divided by √C, scores start √H times
+        too small, and every head starts out looking everywhere alike.
+    output_projection=False
+        The heads' results are put side by side and added to the stream as they are. Without W^O (ibid., §3.2.2)
+        a head can write only to its own slice of the stream.
+    declared_sizes=False
+        n_layer = n_head = 6 is declared and never read: four blocks of four heads are built.
+    dropout_on=True (an argument of `generate`)
+        The script samples without `model.eval()`: a fifth of what each layer says is missing in every step, so
+        each character comes from another, worse model.
 
 One more is not offered: `torch.save(model)` pickles the module itself. Such a file holds the names of
 classes and not their code, so it opens only where the script lies, and opening it runs whatever it says;
@@ -170,7 +170,9 @@ class SingleHead(LanguageModel):
         self.block_size = sizes.block_size
         self.emb_table = nn.Embedding(sizes.vocab_size, sizes.n_embd)
         self.positional_embd_table = nn.Embedding(sizes.block_size, sizes.n_embd)
-        self.head = Head(sizes.n_embd, sizes.n_embd, sizes.block_size, sizes.dropout, sizes.score_scale)
+        self.head: nn.Module = Head(
+            sizes.n_embd, sizes.n_embd, sizes.block_size, sizes.dropout, sizes.score_scale
+        )
         self.lm_head = nn.Linear(sizes.n_embd, sizes.vocab_size)
 
     def logits(self, idx: Int[Tensor, "B T"]) -> Float[Tensor, "B T V"]:
@@ -200,7 +202,7 @@ class MultiHead(SingleHead):
 
     def __init__(self, sizes: Lecture) -> None:
         super().__init__(sizes)
-        self.head = MultiHeadAttention(sizes)  # type: ignore[assignment]
+        self.head = MultiHeadAttention(sizes)
 
 
 class FeedForward(nn.Module):
@@ -217,11 +219,9 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
-    """Listen, then think; each adds to what was there, so that a gradient finds an open road down (He et
-    al. 2015).
+    """Listen, then think; each adds to what was there, so that gradients find an open road (He et al. 2015).
 
-    With `norm` both read the stream normalised. The 2017 paper normalises after adding; before is GPT-2's
-    way.
+    With `norm` both read a normalised stream. The 2017 paper normalises after adding; before is GPT-2's way.
     """
 
     def __init__(self, sizes: Lecture, *, norm: bool = True) -> None:
@@ -285,8 +285,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 def to_gpt(
     state: Mapping[str, Tensor], *, score_scale: ScoreScale = "n_embd", dropout: float = 0.2
 ) -> tuple[GPTConfig, dict[str, Tensor]]:
-    """The script's weights as those of `models.gpt.GPT`: a config, and a state dict that gives the same
-    logits.
+    """The script's weights as those of `models.gpt.GPT`: a config, and weights that give the same logits.
 
     Sizes are read off the tensors; `score_scale` and `dropout` are not in them. DataError where a name is
     missing or left over. The H separate heads become one matrix, all queries above all keys above all

@@ -42,9 +42,7 @@ class Optimizer(Protocol):
         """Forget the gradients."""
 
     def state_tensors(self) -> dict[str, Tensor]:
-        """All that the next step depends on beside weights and gradients, flat: "<parameter>.<slot>" →
-        tensor.
-        """
+        """All that the next step needs beside weights and gradients: "<parameter>.<slot>" → tensor."""
 
     def load_state_tensors(self, state: Mapping[str, Tensor]) -> None:
         """Continue from what `state_tensors` returned, bit for bit. DataError where it does not fit."""
@@ -74,30 +72,29 @@ class _Group:
         return dict(self.state)
 
     def load_state_tensors(self, state: Mapping[str, Tensor]) -> None:
-        _check_names(state, self.state)
-        for name, mine in self.state.items():
-            theirs = state[name]
-            if theirs.shape != mine.shape or theirs.dtype != mine.dtype:
-                raise DataError(
-                    f"optimizer state {name} is {theirs.dtype} {tuple(theirs.shape)}, "
-                    f"the model needs {mine.dtype} {tuple(mine.shape)}"
-                )
+        _check_fit(state, self.state)
         for name, mine in self.state.items():
             mine.copy_(state[name])
 
 
-def _check_names(state: Mapping[str, Tensor], expected: Iterable[str]) -> None:
+def _check_fit(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """DataError unless `state` has the names, shapes and dtypes of `expected`; looked at before any is copied."""
     if different := sorted(set(state) ^ set(expected)):
         problem = "has no place for" if different[0] in state else "lacks"
         raise DataError(f"the optimizer state {problem} {different[0]} ({len(different)} names differ)")
+    for name, mine in expected.items():
+        theirs = state[name]
+        if theirs.shape != mine.shape or theirs.dtype != mine.dtype:
+            raise DataError(
+                f"optimizer state {name} is {theirs.dtype} {tuple(theirs.shape)}, "
+                f"the model needs {mine.dtype} {tuple(mine.shape)}"
+            )
 
 
 class AdamW(_Group):
-    """Adam (Kingma & Ba 2015, Algorithm 1) with decoupled weight decay (Loshchilov & Hutter 2019,
-    Algorithm 2).
+    """Adam (Kingma & Ba 2015, Alg. 1) with decoupled weight decay (Loshchilov & Hutter 2019, Alg. 2).
 
-    g: the gradient. m, v: running means of g and g² ("first_moment", "second_moment"), with decays β₁, β₂
-    = `betas`.
+    g: the gradient. m and v ("first_moment", "second_moment"): running means of g and g². β₁, β₂: `betas`.
 
         m ← β₁·m + (1 − β₁)·g                    v ← β₂·v + (1 − β₂)·g²
         m̂ = m / (1 − β₁ᵗ)                        v̂ = v / (1 − β₂ᵗ)
@@ -269,8 +266,8 @@ def orthogonalise(
     """Of a matrix U Σ Vᵀ, roughly U Vᵀ: singular values between about 0.7 and 1.2, without computing any.
 
     An odd polynomial of a matrix, a·X + b·(X Xᵀ)X + c·(X Xᵀ)²X, is the same polynomial of its singular
-    values. Applied again and again, `NEWTON_SCHULZ` carries all of (0, 1] near 1: a value of .01 after
-    three steps, .001 after five. The Frobenius norm is at least the largest singular value, so dividing
+    values. Applied again and again, `NEWTON_SCHULZ` carries all of (0, 1] near 1: a value of .01 in
+    four steps, .001 in six. The Frobenius norm is at least the largest singular value, so dividing
     by it brings all of them into (0, 1].
     """
     a, b, c = NEWTON_SCHULZ
@@ -289,11 +286,10 @@ def orthogonalise(
 def orthogonalise_dtype(device: torch.device) -> torch.dtype:
     """bfloat16 where it is the faster one (GPUs, CPUs with AMX or AVX512-BF16), else float32.
 
-    Newton–Schulz forgives three digits of precision, but emulated bfloat16 is 7 to 60 times slower than
-    float32.
+    Newton–Schulz forgives bfloat16's three digits, but emulated it is 7 to 60 times slower than float32.
     """
     if device.type == "cuda":
-        return torch.bfloat16
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
     if device.type == "cpu" and (torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()):
         return torch.bfloat16
     return torch.float32
@@ -319,7 +315,7 @@ class Optimizers:
         return {name: t for optimizer in self.optimizers for name, t in optimizer.state_tensors().items()}
 
     def load_state_tensors(self, state: Mapping[str, Tensor]) -> None:
-        _check_names(state, self.state_tensors())
+        _check_fit(state, self.state_tensors())
         for optimizer in self.optimizers:
             optimizer.load_state_tensors({name: state[name] for name in optimizer.state_tensors()})
 
@@ -327,9 +323,7 @@ class Optimizers:
 def decay_groups(
     named_parameters: Named,
 ) -> tuple[list[tuple[str, nn.Parameter]], list[tuple[str, nn.Parameter]]]:
-    """(matrices, everything else). Weight decay is for matrices; gains and biases are few and pulled
-    nowhere.
-    """
+    """(matrices, everything else): weight decay is for the first; gains and biases are pulled nowhere."""
     named = list(named_parameters)
     return [(n, p) for n, p in named if p.ndim >= 2], [(n, p) for n, p in named if p.ndim < 2]
 
