@@ -1,0 +1,125 @@
+"""How large a GPT is and what a token costs, by arithmetic: before it is built, and without torch.
+
+Counts are exact (the tests build every kind of model and compare); activations are an estimate.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from primer.models.config import GPTConfig
+
+FLOAT = 4
+"""Bytes of a float32: weights, gradients and optimizer state, whatever matrix products are computed in."""
+
+
+def parameters(config: GPTConfig) -> int:
+    """All weights that are trained; a tied head counts once, as its embedding.
+
+    >>> sizes = {"vocab_size": 50257, "context_length": 1024, "d_model": 768, "n_layers": 12, "n_heads": 12}
+    >>> parameters(GPTConfig(**sizes, tied_head=True))  # GPT-2
+    124439808
+    """
+    C, V = config.d_model, config.vocab_size
+    embeddings = V * C + config.context_length * C * (config.positions == "learned")
+    embeddings += len(config.ngram.orders) * config.ngram.rows * C
+    norms = {"pre": 2 * config.n_layers + 1, "post": 2 * config.n_layers, "none": 0}[config.norm]
+    head = V * C * (not config.tied_head) + V * config.head_bias
+    blocks = config.n_layers * (_block_matrices(config) + _block_biases(config))
+    return embeddings + blocks + norms * _norm(config) + head
+
+
+def matmul_parameters(config: GPTConfig) -> int:
+    """The weights that every token is multiplied by: the blocks' matrices and the head (tied or not).
+
+    Looking up a row of an embedding multiplies nothing; biases and gains are added or scaled with, once a
+    number.
+    """
+    return config.n_layers * _block_matrices(config) + config.d_model * config.vocab_size
+
+
+def flops_per_token(config: GPTConfig, context_length: int | None = None) -> float:
+    """Of training: 6 × matmul parameters + 12·L·T·C.
+
+    A weight costs one multiplication and one addition forward and twice that backward (Kaplan et al.
+    2020, §2.1). The second term is Q·Kᵀ and pattern·V, 2·2·T·C a layer forward, counted in full although
+    half of it is masked (Chowdhery et al. 2022, appendix B): the convention in which shares of peak are
+    compared.
+    """
+    T = context_length or config.context_length
+    return 6.0 * matmul_parameters(config) + 12.0 * config.n_layers * T * config.d_model
+
+
+@dataclass(frozen=True)
+class TrainingBytes:
+    """What has to be in memory while training, in bytes."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+
+    @property
+    def total(self) -> int:
+        """All of it together."""
+        return self.weights + self.gradients + self.optimizer + self.activations
+
+
+def training_bytes(
+    config: GPTConfig,
+    batch_size: int,
+    context_length: int | None = None,
+    *,
+    optimizer: Literal["adamw", "muon"] = "adamw",
+) -> TrainingBytes:
+    """For `batch_size` sequences computed at once: with gradient accumulation, the micro-batch."""
+    P = parameters(config)
+    with_momentum = config.n_layers * _block_matrices(config) if optimizer == "muon" else 0
+    return TrainingBytes(
+        weights=P * FLOAT,
+        gradients=P * FLOAT,
+        optimizer=(2 * (P - with_momentum) + with_momentum) * FLOAT,  # AdamW: two moments; Muon: one
+        activations=activation_bytes(config, batch_size, context_length),
+    )
+
+
+def activation_bytes(config: GPTConfig, batch_size: int, context_length: int | None = None) -> int:
+    """About what the forward pass keeps for the backward pass, in float32 and with fused attention.
+
+    Fused attention keeps no T × T table; with dropout on the pattern it does (three of them, outside CUDA).
+    """
+    T = context_length or config.context_length
+    C, V, KV = config.d_model, config.vocab_size, config.kv_heads * config.d_head
+    norms = 2 * C * (2 if config.norm != "none" else 1)  # what each sublayer reads, before and after its norm
+    q_k_v = C + 2 * KV + (C + KV) * ((config.positions == "rotary") + config.qk_norm)
+    pattern = 3 * config.n_heads * T if config.pattern_dropout else 0
+    hidden = {"relu": 1, "gelu": 2, "relu2": 2, "swiglu": 4}[config.activation] * config.feed_forward_width
+    masks = C * ((config.attention_dropout > 0) + (config.feed_forward_dropout > 0)) / FLOAT  # one byte each
+    layer = norms + q_k_v + pattern + C + hidden + masks
+    outside = 2 * C + 2 * V  # the final norm; logits and their log-probabilities
+    return round(batch_size * T * (config.n_layers * layer + outside) * FLOAT)
+
+
+def cache_bytes(config: GPTConfig, batch_size: int = 1) -> int:
+    """Keys and values of a full context, for `batch_size` sequences."""
+    T, KV = config.context_length, config.kv_heads * config.d_head
+    return 2 * config.n_layers * batch_size * T * KV * FLOAT
+
+
+def _block_matrices(config: GPTConfig) -> int:
+    C, F, KV = config.d_model, config.feed_forward_width, config.kv_heads * config.d_head
+    attention = C * (C + 2 * KV) + C * C * config.attention_output
+    return attention + C * F * (3 if config.activation == "swiglu" else 2)
+
+
+def _block_biases(config: GPTConfig) -> int:
+    C, F, KV = config.d_model, config.feed_forward_width, config.kv_heads * config.d_head
+    of_all = C * config.attention_output + F * (2 if config.activation == "swiglu" else 1) + C
+    return (C + 2 * KV) * config.has_qkv_bias + of_all * config.bias
+
+
+def _norm(config: GPTConfig) -> int:
+    """One norm: a gain, and LayerNorm's shift."""
+    shift = config.bias and config.norm_type == "layernorm"
+    return config.d_model * config.norm_gain * (1 + shift)
