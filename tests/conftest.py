@@ -35,7 +35,7 @@ def lecture_script() -> Path:
 @pytest.fixture
 def text_file(tmp_path: Path) -> Path:
     """A small text with some structure: the multiplication table in words."""
-    words = "zero one two three four five six seven eight nine ten".split()
+    words = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
     lines = [f"{words[a]} times {words[b]} is {a * b}." for a in range(11) for b in range(11)]
     file = tmp_path / "table.txt"
     file.write_text("\n".join(lines * 3) + "\n", encoding="utf-8")

@@ -4,7 +4,7 @@ import math
 import signal
 from collections.abc import Mapping
 from types import FrameType, TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from primer.training.log import Tracker, open_trackers
 from primer.training.loop import Trainer
 
 
+@runtime_checkable
 class Reporter(Protocol):
     """Who is told what happens: a progress line, a notebook, or nobody."""
 
@@ -105,7 +106,7 @@ class Session:
         with self.trainer.averaged(), self.trainer.precision.autocast():
             return score(self.trainer.model, batches, self.byte_lengths, total=self.trainer.world.total)
 
-    def evaluate(self, step: int) -> dict[str, float]:
+    def evaluate(self, step: int) -> dict[str, Any]:
         """Score, and keep the score as a row."""
         result = self.score(step)
         row: dict[str, Any] = {

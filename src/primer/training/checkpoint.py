@@ -89,27 +89,33 @@ def load(path: Path, *, verify: bool = True) -> Checkpoint:
     )
 
 
+def write_manifest(path: Path, step: int) -> None:
+    """Size and SHA-256 of each file, and a SHA-256 of the manifest itself."""
+    facts = {"format": FORMAT, "step": step, "files": {name: _fact(path / name) for name in FILES}}
+    text = json.dumps({**facts, "sha256": _digest(facts)}, indent=1)
+    (path / "manifest.json").write_text(text, encoding="utf-8")
+
+
 def read_manifest(path: Path) -> dict[str, Any]:
     """The manifest of a checkpoint directory, or a `DataError` that names it."""
     file = path / "manifest.json"
     try:
         manifest: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        known = manifest["format"]
-        names = set(manifest["files"])
+        written, known = manifest.pop("sha256"), manifest["format"]
     except FileNotFoundError:
         raise DataError(
             "this checkpoint has no manifest, so it was never finished", where=str(path)
         ) from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"the manifest cannot be read: {error}", where=str(file)) from None
-    if not isinstance(known, int) or known > FORMAT:
+    if written != _digest(manifest):
+        raise DataError("the manifest was altered", where=str(file))
+    if known > FORMAT:
         raise DataError(
             f"this checkpoint has format {known}, this version of primer reads up to {FORMAT}",
             where=str(path),
             hint="use the version of primer that wrote it, or a newer one",
         )
-    if names != set(FILES):
-        raise DataError(f"the manifest lists {sorted(names)}, not {sorted(FILES)}", where=str(file))
     return manifest
 
 
@@ -227,6 +233,10 @@ def _read_tensors(file: Path) -> dict[str, Tensor]:
 
 def _fact(file: Path) -> dict[str, Any]:
     return {"size": file.stat().st_size, "sha256": _sha256(file)}
+
+
+def _digest(facts: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def _sha256(file: Path) -> str:

@@ -5,12 +5,13 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from primer.errors import missing_extra
 from primer.training.checkpoint import write_atomically
 
 
+@runtime_checkable
 class Tracker(Protocol):
     """What TensorBoard, W&B and trackio have in common."""
 

@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -31,10 +31,11 @@ Forward = Callable[[Tensor], Tensor]
 """Token ids (B, T) in, logits (B, T, V) out."""
 
 
+@runtime_checkable
 class Hands(Protocol):
     """What the loop may ask of whoever runs it."""
 
-    def evaluate(self, step: int) -> dict[str, float]:
+    def evaluate(self, step: int) -> dict[str, Any]:
         """Score the model on validation text; `val_loss` is one of the keys."""
 
     def sample(self, step: int) -> None:
@@ -86,7 +87,7 @@ class Trainer:
         self.scaler = self.precision.scaler()
         self.forward = self.model
 
-    def step(self) -> dict[str, float]:
+    def step(self) -> dict[str, Any]:
         """Take one optimizer step; returns its row of metrics.
 
         A loss or gradient that is not finite leaves the weights as they are and counts as a bad step.
@@ -214,7 +215,7 @@ def fit(trainer: Trainer, hands: Hands) -> bool:
     return True
 
 
-def keep_best(progress: Progress, scores: dict[str, float]) -> bool:
+def keep_best(progress: Progress, scores: dict[str, Any]) -> bool:
     """Whether this evaluation is the best so far; remembers it if so."""
     if scores["val_loss"] >= progress.best_loss:
         return False

@@ -1,0 +1,100 @@
+"""Every implementation against equation 1, forward and backward, in float64 and with all options."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from primer.kernels.attention import IMPLEMENTATIONS, attention, cpu
+from primer.kernels.attention.reference import causal_mask
+from primer.kernels.random import keep_mask
+
+SHAPES = [(7, 7, 2, 2), (5, 9, 4, 2), (1, 6, 4, 1), (70, 70, 2, 1)]  # T, S, heads, key heads
+
+
+def heads(T: int, S: int, H: int, Hkv: int, dtype: torch.dtype = torch.float64) -> list[Tensor]:
+    torch.manual_seed(T * S * H)
+    sizes = [(2, H, T, 8), (2, Hkv, S, 8), (2, Hkv, S, 8)]
+    return [torch.randn(size, dtype=dtype, requires_grad=True) for size in sizes]
+
+
+def by_hand(q: Tensor, k: Tensor, v: Tensor, causal: bool, scale: float) -> Tensor:
+    """One query at a time, in Python."""
+    (B, H, T, _), S = q.shape, k.shape[2]
+    group = H // k.shape[1]
+    out = torch.empty_like(q)
+    for b, h, t in itertools.product(range(B), range(H), range(T)):
+        last = t + S - T + 1 if causal else S
+        keys, values = k[b, h // group, :last], v[b, h // group, :last]
+        weights = torch.tensor([math.exp(float(q[b, h, t] @ key) * scale) for key in keys], dtype=q.dtype)
+        out[b, h, t] = (weights / weights.sum()) @ values
+    return out
+
+
+@pytest.mark.parametrize("name", IMPLEMENTATIONS)
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("causal", [True, False])
+def test_is_the_equation(name: str, shape: tuple[int, int, int, int], causal: bool) -> None:
+    q, k, v = heads(*shape)
+    with torch.no_grad():
+        expected = by_hand(q, k, v, causal, 0.3)
+    found = attention(q, k, v, causal=causal, softmax_scale=0.3, implementation=name)  # type: ignore[arg-type]
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", [name for name in IMPLEMENTATIONS if name != "reference"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_gradients_are_the_references(name: str, shape: tuple[int, int, int, int]) -> None:
+    q, k, v = heads(*shape)
+    d_out = torch.randn_like(q)
+    wanted = torch.autograd.grad(attention(q, k, v, implementation="reference"), (q, k, v), d_out)
+    found = torch.autograd.grad(attention(q, k, v, implementation=name), (q, k, v), d_out)  # type: ignore[arg-type]
+    for mine, theirs in zip(found, wanted, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-10, atol=1e-12)
+
+
+def test_dropout_is_right_for_the_mask_that_was_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a fixed mask the output and gradients are those of softmax · mask / (1 − p)."""
+    q, k, v = heads(70, 70, 2, 2)
+    mask = torch.rand(4, 70, 70) < 0.7
+    rows = iter(
+        [mask[:, start : start + cpu.BLOCK, : start + cpu.BLOCK] for start in range(0, 70, cpu.BLOCK)]
+    )
+    monkeypatch.setattr(cpu, "keep_mask", lambda shape, p, device: next(rows))
+    found = cpu.attention(q, k, v, dropout=0.3)
+    scores = (q @ k.transpose(-2, -1)) * 8**-0.5
+    pattern = scores.masked_fill(~causal_mask(70, 70), -torch.inf).softmax(-1)
+    wanted = (pattern * mask.view(2, 2, 70, 70) / 0.7) @ v
+    torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
+    d_out = torch.randn_like(q)
+    for mine, theirs in zip(
+        torch.autograd.grad(found, (q, k, v), d_out),
+        torch.autograd.grad(wanted, (q, k, v), d_out),
+        strict=True,
+    ):
+        torch.testing.assert_close(mine, theirs, rtol=1e-10, atol=1e-12)
+
+
+def test_no_query_sees_a_later_key() -> None:
+    q, k, v = heads(6, 6, 2, 2)
+    for name in IMPLEMENTATIONS:
+        before = attention(q, k, v, implementation=name)  # type: ignore[arg-type]
+        changed = v.detach().clone()
+        changed[:, :, 4:] += 100
+        after = attention(q, k, changed, implementation=name)  # type: ignore[arg-type]
+        assert torch.equal(before[:, :, :4], after[:, :, :4]), name
+        assert not torch.allclose(before[:, :, 4:], after[:, :, 4:]), name
+
+
+def test_keep_mask_keeps_the_promised_share() -> None:
+    torch.manual_seed(0)
+    for p in (0.1, 0.5, 0.9):
+        kept = keep_mask((1000, 999), p, torch.device("cpu")).double()
+        deviation = math.sqrt(p * (1 - p) / kept.numel())
+        assert abs(float(kept.mean()) - (1 - p)) < 4 * deviation + 1 / 65536
+        # neighbours, which come from one 64-bit word, are independent
+        flat = kept.flatten()
+        together = float((flat[:-1] * flat[1:]).mean())
+        assert abs(together - (1 - p) ** 2) < 6 * deviation

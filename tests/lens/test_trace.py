@@ -1,0 +1,48 @@
+"""Looking changes nothing, sees the real thing, and can be used to touch."""
+
+import pytest
+import torch
+
+from primer.errors import UsageError
+from primer.lens.trace import listening, names, trace
+from primer.models.config import GPTConfig
+from primer.models.gpt import GPT
+
+
+@pytest.fixture
+def model() -> GPT:
+    torch.manual_seed(0)
+    config = GPTConfig(vocab_size=7, context_length=16, d_model=8, n_layers=2, n_heads=2, init_std=0.3)
+    return GPT(config).double().eval()
+
+
+def test_seen_values_are_what_the_model_computes(model: GPT) -> None:
+    tokens = torch.randint(7, (2, 9))
+    before = model(tokens)
+    seen = trace(model, tokens)
+    assert set(seen) == set(names(model))
+    torch.testing.assert_close(seen["logits"], before)
+    torch.testing.assert_close(seen["layers.0.resid_post"], seen["layers.1.resid_pre"])
+    torch.testing.assert_close(
+        seen["layers.1.resid_pre"] + seen["layers.1.attn_out"], seen["layers.1.resid_mid"]
+    )
+    pattern = seen["layers.1.pattern"]
+    assert pattern.shape == (2, 2, 9, 9)
+    torch.testing.assert_close(pattern.sum(-1), torch.ones(2, 2, 9, dtype=torch.float64))
+    assert pattern.triu(1).abs().max() == 0
+    torch.testing.assert_close(pattern @ seen["layers.1.v"], seen["layers.1.z"])
+
+
+def test_what_a_listener_returns_goes_on(model: GPT) -> None:
+    tokens = torch.randint(7, (1, 9))
+    with listening(model, {"layers.1.attn_out": torch.zeros_like, "layers.1.mlp_out": torch.zeros_like}):
+        skipped = model(tokens)
+    resid = trace(model, tokens, ["layers.0.resid_post"])["layers.0.resid_post"]
+    torch.testing.assert_close(skipped, model.head(model.final_norm(resid)))
+    torch.testing.assert_close(model(tokens), trace(model, tokens, ["logits"])["logits"])
+
+
+def test_unknown_places_name_the_nearest(model: GPT) -> None:
+    with pytest.raises(UsageError) as caught:
+        trace(model, torch.zeros(1, 2, dtype=torch.long), ["layers.0.patern"])
+    assert caught.value.hint == "layers.0.pattern"

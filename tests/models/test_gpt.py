@@ -1,0 +1,138 @@
+"""The model as a whole: causality, caching and options, each over every kind of model."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from primer.errors import UsageError
+from primer.models.config import GPTConfig, NGramConfig
+from primer.models.gpt import GPT, Block
+
+SMALL = {"vocab_size": 11, "context_length": 24, "d_model": 16, "n_layers": 2, "n_heads": 4}
+KINDS = {
+    "gpt2": {"tied_head": True},
+    "post": {"norm": "post", "positions": "sinusoidal", "activation": "relu"},
+    "none": {"norm": "none", "positions": "none", "init_std": 0.2},
+    "modern": {
+        "norm_type": "rmsnorm",
+        "positions": "rotary",
+        "activation": "relu2",
+        "qk_norm": True,
+        "bias": False,
+        "logit_soft_cap": 5.0,
+        "norm_gain": False,
+    },
+    "swiglu": {"activation": "swiglu", "n_kv_heads": 2, "positions": "rotary"},
+    "multi-query": {"n_kv_heads": 1},
+    "n-grams": {"ngram": NGramConfig(orders=(2, 4), rows=64)},
+    "lecture": {
+        "attention_scale": "d_model",
+        "attention_output": False,
+        "qkv_bias": False,
+        "head_bias": True,
+        "init": "torch",
+        "activation": "relu",
+    },
+}
+
+
+def build(kind: str, **changes: object) -> GPT:
+    torch.manual_seed(0)
+    return GPT(GPTConfig(**{**SMALL, **KINDS[kind], **changes})).double().eval()  # type: ignore[arg-type]
+
+
+@pytest.fixture(params=KINDS)
+def model(request: pytest.FixtureRequest) -> GPT:
+    return build(request.param)
+
+
+def test_a_later_token_changes_no_earlier_logit(model: GPT) -> None:
+    tokens = torch.randint(11, (2, 20))
+    before = model(tokens)
+    for place in (1, 9, 19):
+        changed = tokens.clone()
+        changed[:, place] = (changed[:, place] + 1) % 11
+        after = model(changed)
+        assert torch.equal(before[:, :place], after[:, :place])
+        assert not torch.allclose(before[:, place:], after[:, place:])
+
+
+def test_cached_reading_gives_the_same_logits(model: GPT) -> None:
+    tokens = torch.randint(11, (3, 24))
+    cache = model.new_cache(3)
+    pieces = [tokens[:, :5], *tokens[:, 5:12].split(1, dim=1), tokens[:, 12:]]
+    cached = torch.cat([model(piece, cache) for piece in pieces], dim=1)
+    torch.testing.assert_close(cached, model(tokens), rtol=1e-10, atol=1e-10)
+    assert cache.length == 24
+    cache.reset()
+    torch.testing.assert_close(model(tokens[:, :5], cache), cached[:, :5], rtol=1e-10, atol=1e-10)
+
+
+def test_every_parameter_learns(model: GPT) -> None:
+    tokens = torch.randint(11, (4, 24))
+    loss = nn.functional.cross_entropy(model(tokens).flatten(0, 1), tokens.roll(-1, 1).flatten())
+    loss.backward()
+    for name, p in model.named_parameters():
+        assert p.grad is not None, name
+        assert p.grad.abs().sum() > 0, name
+
+
+def test_gpt2_is_transparent() -> None:
+    """The pre-norm block written out with nothing but matrix products."""
+    model = build("gpt2", n_layers=1)
+    tokens = torch.randint(11, (1, 6))
+    x = model.token_embedding.weight[tokens] + model.position_embedding.weight[:6]  # type: ignore[union-attr]
+    block = model.layers[0]
+    assert isinstance(block, Block)
+
+    def norm(x: torch.Tensor, layer: nn.Module) -> torch.Tensor:
+        mean, variance = x.mean(-1, keepdim=True), x.var(-1, keepdim=True, unbiased=False)
+        return (x - mean) / (variance + 1e-5).sqrt() * layer.weight + layer.bias
+
+    attention = block.attention
+    qkv = norm(x, block.attention_norm) @ attention.qkv.weight.T + attention.qkv.bias
+    heads = []
+    for h in range(4):
+        q, k, v = (qkv[..., part * 16 + h * 4 : part * 16 + h * 4 + 4] for part in range(3))
+        scores = q @ k.transpose(-2, -1) / math.sqrt(4)
+        heads.append(scores.masked_fill(torch.ones(6, 6).triu(1).bool(), -math.inf).softmax(-1) @ v)
+    assert attention.output is not None
+    x = x + torch.cat(heads, -1) @ attention.output.weight.T + attention.output.bias
+    ff = block.feed_forward
+    hidden = norm(x, block.feed_forward_norm) @ ff.expand.weight.T + ff.expand.bias
+    hidden = 0.5 * hidden * (1 + torch.tanh(math.sqrt(2 / math.pi) * (hidden + 0.044715 * hidden**3)))
+    x = x + hidden @ ff.contract.weight.T + ff.contract.bias
+    logits = norm(x, model.final_norm) @ model.token_embedding.weight.T
+    torch.testing.assert_close(model(tokens), logits, rtol=1e-10, atol=1e-10)
+
+
+def test_soft_cap_bounds_the_logits() -> None:
+    model = build("modern")
+    with torch.no_grad():
+        model.head.weight.mul_(1e4)
+    assert model(torch.randint(11, (1, 20))).abs().max() <= 5.0
+
+
+def test_initialisation_is_gpt2s() -> None:
+    torch.manual_seed(0)
+    model = GPT(GPTConfig(vocab_size=50, d_model=256, n_layers=8, n_heads=4, context_length=64))
+    block = model.layers[3]
+    assert isinstance(block, Block)
+    assert block.attention.qkv.weight.std().item() == pytest.approx(0.02, rel=0.05)
+    assert block.feed_forward.contract.weight.std().item() == pytest.approx(0.02 / 4, rel=0.05)  # √(2·8) = 4
+    assert block.attention.qkv.bias.abs().max() == 0
+    zeroed = GPT(GPTConfig(vocab_size=50, zero_init_projections=True))
+    tokens = torch.randint(50, (1, 9))
+    embedded = zeroed.embedded(tokens, None)
+    torch.testing.assert_close(zeroed(tokens), zeroed.head(zeroed.final_norm(embedded)))
+
+
+def test_errors_name_the_way_out() -> None:
+    with pytest.raises(UsageError, match="d_model=16 does not divide by model.n_heads=5"):
+        GPTConfig(d_model=16, n_heads=5)
+    with pytest.raises(UsageError, match="n_kv_heads=3"):
+        GPTConfig(d_model=16, n_heads=4, n_kv_heads=3)
+    with pytest.raises(UsageError, match="do not fit into the model's context of 24"):
+        build("gpt2")(torch.zeros(1, 25, dtype=torch.long))
