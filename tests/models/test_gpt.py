@@ -130,9 +130,9 @@ def test_initialisation_is_gpt2s() -> None:
 
 
 def test_errors_name_the_way_out() -> None:
-    with pytest.raises(UsageError, match="d_model=16 does not divide by model.n_heads=5"):
+    with pytest.raises(UsageError, match=r"d_model=16 does not divide by model\.n_heads=5"):
         GPTConfig(d_model=16, n_heads=5)
     with pytest.raises(UsageError, match="n_kv_heads=3"):
         GPTConfig(d_model=16, n_heads=4, n_kv_heads=3)
-    with pytest.raises(UsageError, match="do not fit into the model's context of 24"):
+    with pytest.raises(UsageError, match="do not fit into the model"):
         build("gpt2")(torch.zeros(1, 25, dtype=torch.long))

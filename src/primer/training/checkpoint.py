@@ -54,12 +54,7 @@ def save(
         safetensors.torch.save_file(_plain(model), temporary / "model.safetensors")
         safetensors.torch.save_file(_plain(optim), temporary / "optim.safetensors")
         (temporary / "state.json").write_text(json.dumps(state, indent=1), encoding="utf-8")
-        manifest = {
-            "format": FORMAT,
-            "step": step,
-            "files": {name: _fact(temporary / name) for name in FILES},
-        }
-        (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+        write_manifest(temporary, step)
         for name in (*FILES, "manifest.json"):
             _sync(temporary / name)
         _sync(temporary)
