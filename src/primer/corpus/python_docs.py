@@ -113,11 +113,11 @@ def _public_modules(stdlib: Path) -> list[tuple[str, Path]]:
 
 
 def _parse(path: Path) -> ast.Module:
-    """The syntax tree, empty where there can be no docstring or the file is no Python (a template, say)."""
+    """The syntax tree, empty where the file is no Python (a template, say)."""
     with reading(path) as file:
         source = file.read()
     try:
-        return ast.parse(source if b'"""' in source else b"")
+        return ast.parse(source)
     except (SyntaxError, ValueError):
         return ast.Module([], [])
 

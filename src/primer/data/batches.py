@@ -26,10 +26,11 @@ class TokenSequence(Protocol):
 
 @dataclass(frozen=True)
 class Batch:
-    """What the model reads, and the token that follows at every place."""
+    """What the model reads, the token that follows at every place, and where in the text each row was cut."""
 
     inputs: Int[Tensor, "B T"]
     targets: Int[Tensor, "B T"]
+    starts: Int[Tensor, " B"]
 
 
 class BatchStream:
@@ -169,4 +170,4 @@ def _cut(tokens: TokenSequence, starts: npt.NDArray[np.int64], length: int) -> B
     for row, start in zip(windows, starts.tolist(), strict=True):
         row[:] = tokens[start : start + length + 1]
     both = torch.from_numpy(windows)
-    return Batch(both[:, :-1].contiguous(), both[:, 1:].contiguous())
+    return Batch(both[:, :-1].contiguous(), both[:, 1:].contiguous(), torch.from_numpy(starts))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
@@ -80,10 +80,10 @@ class CharTokenizer:
             ids = ids[known]
         return ids.astype(self.dtype, copy=False)
 
-    def decode(self, ids: Iterable[int]) -> str:
+    def decode(self, ids: Iterable[SupportsIndex]) -> str:
         return self._points[check_ids(ids, self.vocab_size)].tobytes().decode("utf-32-le")
 
-    def token_bytes(self, token: int) -> bytes:
+    def token_bytes(self, token: SupportsIndex) -> bytes:
         return self.decode([token]).encode()
 
     def to_json(self) -> str:
@@ -111,11 +111,11 @@ class ByteTokenizer:
         except UnicodeEncodeError as error:
             raise UnknownCharacterError(text[error.start], error.start) from error
 
-    def decode(self, ids: Iterable[int]) -> str:
+    def decode(self, ids: Iterable[SupportsIndex]) -> str:
         """Bytes that are no UTF-8 (a model may write such) become U+FFFD."""
         return check_ids(ids, 256).astype(np.uint8).tobytes().decode(errors="replace")
 
-    def token_bytes(self, token: int) -> bytes:
+    def token_bytes(self, token: SupportsIndex) -> bytes:
         return bytes(check_ids([token], 256).astype(np.uint8))
 
     def to_json(self) -> str:

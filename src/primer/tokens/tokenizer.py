@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from typing import Any, Protocol, runtime_checkable
+from operator import index
+from typing import Any, Protocol, SupportsIndex, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -42,10 +43,10 @@ class Tokenizer(Protocol):
     def encode(self, text: str) -> Ids:
         """Text to ids. Raises DataError that names a character it has never seen."""
 
-    def decode(self, ids: Iterable[int]) -> str:
+    def decode(self, ids: Iterable[SupportsIndex]) -> str:
         """Ids to text. Raises DataError for an id that is not below `vocab_size`."""
 
-    def token_bytes(self, token: int) -> bytes:
+    def token_bytes(self, token: SupportsIndex) -> bytes:
         """The UTF-8 bytes of one token, which need not be a whole character."""
 
     def to_json(self) -> str:
@@ -65,9 +66,9 @@ def fingerprint_of(tokenizer_json: str) -> str:
     return hashlib.sha256(tokenizer_json.encode()).hexdigest()
 
 
-def check_ids(ids: Iterable[int], vocab_size: int) -> Ids:
+def check_ids(ids: Iterable[SupportsIndex], vocab_size: int) -> Ids:
     """`ids` as an array, all of them below `vocab_size`, or DataError that names the first that is not."""
-    array = ids if isinstance(ids, np.ndarray) else np.fromiter((int(i) for i in ids), dtype=np.int64)
+    array = ids if isinstance(ids, np.ndarray) else np.fromiter(map(index, ids), dtype=np.int64)
     wrong = (array < 0) | (array >= vocab_size)
     if wrong.any():
         raise DataError(f"token id {int(array[wrong][0])} is outside the vocabulary of {vocab_size}")
