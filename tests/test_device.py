@@ -79,8 +79,8 @@ def test_the_policy_of_precision(device, capability, precision, expected, monkey
 
 
 def test_rates_count_the_work_that_was_timed(monkeypatch) -> None:
-    monkeypatch.setattr(devices, "_best", lambda work, device, times: 0.5)
-    assert devices.matmul_rate(CPU) == 2 * 256**3 / 0.5
+    monkeypatch.setattr(devices, "_best", lambda work, device, at_least: 0.5)
+    assert devices.matmul_rate(CPU) == 2 * 1024**3 / 0.5
     assert devices.memory_bandwidth(CPU) == 2 * 2**27 / 0.5
 
 
@@ -135,3 +135,11 @@ def test_this_gpu_computes_rightly() -> None:
         pytest.skip("no CUDA device")
     checks = self_check(torch.device("cuda"))
     assert all(check.ok for check in checks), checks
+
+
+def test_measuring_does_not_move_the_generator_of_training() -> None:
+    before = torch.get_rng_state()
+    devices.matmul_rate(CPU)
+    devices.memory_bandwidth(CPU)
+    self_check(CPU)
+    assert torch.equal(torch.get_rng_state(), before)

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from primer.errors import SurroundingsError, UsageError
@@ -76,23 +77,22 @@ def autocast_dtype(device: torch.device, precision: str) -> torch.dtype | None:
 def matmul_rate(device: torch.device, dtype: torch.dtype | None = None) -> float:
     """FLOP/s of the best square matrix product in `dtype` (default float32); takes less than a second.
 
-    The size doubles until one product lasts 10 ms: large enough for the caches, small enough to wait for.
+    The size doubles from 1024 until one product lasts 10 ms: large enough to drown what starting threads
+    costs, small enough to wait for.
     """
     import torch
 
-    size, seconds = 256, 0.0
-    own = torch.Generator(device).manual_seed(0)  # measuring must not move the generator that training draws from
+    size = 1024
+    own = torch.Generator(device).manual_seed(0)  # measuring must not move the generator of training
     while True:
         a = torch.rand(size, size, device=device, dtype=dtype, generator=own)
         b, out = a.clone(), torch.empty_like(a)
         torch.mm(a, b, out=out)
-        seconds = _best(lambda: torch.mm(a, b, out=out), device, times=2)  # noqa: B023  # called at once
+        work = partial(torch.mm, a, b, out=out)
+        seconds = _best(work, device, at_least=0.05)
         if seconds > 0.01 or size >= 8192:
-            break
+            return 2 * size**3 / min(seconds, _best(work, device, at_least=0.3))
         size *= 2
-    times = max(3, min(20, int(0.3 / seconds)))
-    seconds = min(seconds, _best(lambda: torch.mm(a, b, out=out), device, times))
-    return 2 * size**3 / seconds
 
 
 def memory_bandwidth(device: torch.device) -> float:
@@ -102,13 +102,13 @@ def memory_bandwidth(device: torch.device) -> float:
     size = (1 << 27) if device.type == "cpu" else (1 << 28)
     a = torch.zeros(size // 4, device=device)
     b = torch.zeros_like(a)
-    return 2 * size / _best(lambda: b.copy_(a), device, times=5)
+    return 2 * size / _best(partial(b.copy_, a), device, at_least=0.2)
 
 
-def _best(work: Callable[[], object], device: torch.device, times: int) -> float:
-    """Seconds of the fastest of several calls: what the machine can do when nobody disturbs it."""
-    seconds = []
-    for _ in range(times):
+def _best(work: Callable[[], object], device: torch.device, at_least: float) -> float:
+    """Seconds of the fastest call within `at_least` seconds: what the machine can do when undisturbed."""
+    seconds: list[float] = []
+    while len(seconds) < 3 or sum(seconds) < at_least:
         synchronize(device)
         start = time.perf_counter()
         work()

@@ -210,9 +210,8 @@ def _through_tyro(verb: Verb[Any], configs: Sequence[Any]) -> str:
     flags = make_dataclass("Flags", fields, frozen=True)
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and _speaks_unicode(sys.stdout)
     page = io.StringIO()
-    with nullcontext() if colour else redirect_stdout(page):
-        with suppress(SystemExit):
-            tyro.cli(flags, args=["--help"], prog=f"primer {verb.name} {verb.takes}".strip(), description="")
+    with nullcontext() if colour else redirect_stdout(page), suppress(SystemExit):
+        tyro.cli(flags, args=["--help"], prog=f"primer {verb.name} {verb.takes}".strip(), description="")
     text = page.getvalue()
     return text if _speaks_unicode(sys.stdout) else text.translate(_ASCII_BOX)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -44,6 +45,7 @@ class ProgressLine:
         self.started = time.monotonic()
         self.flops_per_token = float(info.get("flops_per_token") or 0)
         self.peak = float(info.get("matmul_rate") or 0)
+        self.seen = 0
         self.loss: float | None = None
         self.validation: float | None = None
         self.speed: float | None = None
@@ -51,8 +53,15 @@ class ProgressLine:
     def took_step(self, row: Mapping[str, Any]) -> None:
         """Take in a row of metrics."""
         self.step = int(row["step"])
-        self.loss = _mean(self.loss, row.get("loss"))
-        self.speed = _mean(self.speed, row.get("tokens_per_second"))
+        self.seen += 1
+        self.loss = self._mean(self.loss, row.get("loss"))
+        self.speed = self._mean(self.speed, row.get("tokens_per_second"))
+
+    def _mean(self, before: float | None, now: float | None) -> float | None:
+        """The plain mean of up to twenty values, then an exponential one; only finite values enter."""
+        if now is None or not math.isfinite(now):
+            return before
+        return now if before is None else before + (now - before) / min(self.seen, 20)
 
     def __str__(self) -> str:
         parts = [f"step {self.step:,}/{self.steps:,}"]
@@ -69,13 +78,6 @@ class ProgressLine:
             seconds = (time.monotonic() - self.started) / done * (self.steps - self.step)
             parts.append(f"{duration(seconds)} left")
         return "  ".join(parts)
-
-
-def _mean(before: float | None, now: float | None) -> float | None:
-    """An exponential mean over about twenty values; a value that is not finite does not enter."""
-    if now is None or now != now or now in (float("inf"), float("-inf")):
-        return before
-    return now if before is None else 0.95 * before + 0.05 * now
 
 
 def duration(seconds: float) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from primer.cli.curve import Curve, draw
 from primer.cli.flags import Verb, parse, required, show_help
+from primer.cli.table import table
 from primer.errors import UsageError, nearest
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def list_runs(argv: Sequence[str]) -> int:
         show_help(LIST)
         return 0
 
-    from primer.recipes.run import summaries
+    from primer.recipes.summary import summaries
 
     found = summaries(arguments.options.runs_dir)
     if arguments.options.json:
@@ -217,10 +218,10 @@ def remove_runs(argv: Sequence[str]) -> int:
         return 0
     required(arguments, REMOVE, "a run")
 
-    from primer.recipes.run import find
+    from primer.recipes.directory import find
     from primer.training.lock import RunLock
 
-    paths = list(dict.fromkeys(Path(find(name, arguments.options.runs_dir)) for name in arguments.values))
+    paths = list(dict.fromkeys(find(name, arguments.options.runs_dir).path for name in arguments.values))
     for path in paths:
         if not arguments.options.yes and not agreed(path):
             print(f"{path} stays", file=sys.stderr)
@@ -238,18 +239,6 @@ def agreed(path: Path) -> bool:
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     print(f"remove {path} ({size / 1e6:.1f} MB) for good? [y/N] ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
-
-
-def table(rows: Sequence[Sequence[str]], right: set[int] = frozenset()) -> str:  # type: ignore[assignment]
-    """Columns as wide as they need to be; those in `right` are flush right, as figures are."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = []
-    for row in rows:
-        cells = zip(row, widths, range(len(row)), strict=True)
-        lines.append(
-            "  ".join(f"{text:>{w}}" if column in right else f"{text:<{w}}" for text, w, column in cells)
-        )
-    return "\n".join(line.rstrip() for line in lines)
 
 
 def loss(value: float | None) -> str:

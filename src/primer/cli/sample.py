@@ -87,19 +87,32 @@ def run(argv: Sequence[str]) -> int:
     if options.interactive:
         return converse(model, options, given)
     prompt = given if given is not None else piped()
-    if options.json or options.n > 1:
-        texts = model.generate(prompt, n=options.n, **wanted(options))
-        samples = [texts] if isinstance(texts, str) else texts
-        if options.json:
-            print(
-                json.dumps({"run": str(model.path), "prompt": prompt, "samples": samples}, ensure_ascii=False)
-            )
-        else:
-            for number, text in enumerate(samples, start=1):
-                print(f"-- {number}\n{clean()((prompt or '') + text)}")
-        return 0
-    emit([prompt or ""], model.stream(prompt, **wanted(options)))
+    try:
+        write(model, options, prompt)
+    except DataError as error:
+        raise about_the_prompt(error, prompt) from error
     return 0
+
+
+def write(model: Run, options: Options, prompt: str | None) -> None:
+    """One sample as it comes; several, or JSON, when they are whole."""
+    if options.n == 1 and not options.json:
+        emit(prompt, model.stream(prompt, **wanted(options)))
+        return
+    texts = model.generate(prompt, n=options.n, **wanted(options))
+    samples = [texts] if isinstance(texts, str) else texts
+    if options.json:
+        print(json.dumps({"run": str(model.path), "prompt": prompt, "samples": samples}, ensure_ascii=False))
+        return
+    for number, text in enumerate(samples, start=1):
+        print(f"-- {number}\n{clean()((prompt or '') + text)}")
+
+
+def about_the_prompt(error: DataError, prompt: str | None) -> DataError:
+    """A character that the model never saw stands in the prompt here, not in a text to train on."""
+    if prompt and error.hint and "unknown" in error.hint:
+        return DataError(error.cause, "the prompt", "write it without that character")
+    return error
 
 
 def wanted(options: Options) -> dict[str, Any]:
@@ -108,13 +121,14 @@ def wanted(options: Options) -> dict[str, Any]:
     return {name: getattr(options, name) for name in names} | {"use_cache": not options.no_cache}
 
 
-def emit(*parts: Iterable[str]) -> None:
-    """Print pieces as they come, and end the line."""
+def emit(prompt: str | None, pieces: Iterable[str]) -> None:
+    """Print the prompt and what follows it as it comes, and end the line."""
     show = clean()
-    for part in parts:
-        for piece in part:
-            print(show(piece), end="", flush=True)
-    print()
+    before = prompt or ""  # printed with the first piece, so that a refused prompt prints nothing
+    for piece in pieces:
+        print(show(before + piece), end="", flush=True)
+        before = ""
+    print(show(before))
 
 
 def clean() -> Callable[[str], str]:
@@ -143,7 +157,7 @@ def converse(model: Run, options: Options, prompt: str | None) -> int:
                 return 0
             prompt = line.rstrip("\n")
         try:
-            emit([prompt], model.stream(prompt or None, **wanted(options)))
+            emit(prompt, model.stream(prompt or None, **wanted(options)))
         except DataError as error:  # a character that the model never saw: say so, and ask again
-            print(f"error: {error}", file=sys.stderr)
+            print(about_the_prompt(error, prompt), file=sys.stderr)
         prompt = None
