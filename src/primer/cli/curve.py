@@ -67,7 +67,8 @@ def _bounds(curves: Sequence[Curve], settled: float) -> tuple[float, float]:
     ys = ys or [y for curve in curves for _, y in curve.points]
     low, high = min(ys), max(ys)
     if high - low < 1e-9 * max(1.0, abs(high)):  # a flat line runs through the middle
-        low, high = low - 0.5, high + 0.5
+        half = max(0.5, abs(high) / 1000)
+        low, high = low - half, high + half
     return low, high
 
 
