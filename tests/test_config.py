@@ -178,8 +178,12 @@ def test_an_error_names_its_layer() -> None:
 def test_what_the_config_refuses_is_refused() -> None:
     with pytest.raises(UsageError, match="does not divide"):
         from_dict(RunConfig, {"model": {"d_model": 100, "n_heads": 3}})
-    with pytest.raises(UsageError, match="longer than the run"):
+    with pytest.raises(UsageError, match="longer than the run") as caught:
         from_dict(RunConfig, {"train.steps": 10, "schedule.warmup": 20})
+    assert caught.value.where is None
+    with pytest.raises(UsageError) as caught:
+        merge(RunConfig, [("my.toml", {"schedule": {"warmup": 20}}), ("flag", {"train.steps": 10})])
+    assert caught.value.where == "schedule.warmup from my.toml, train.steps from flag"
 
 
 keys = st.text("abc", min_size=1, max_size=2)

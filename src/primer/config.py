@@ -16,6 +16,7 @@ those, one of those `| None` (with `None` as its default), or another config. A 
 from __future__ import annotations
 
 import math
+import re
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
@@ -106,7 +107,7 @@ def from_dict(cls: type[C], mapping: Mapping[str, Any], where: str | None = None
 def merge(cls: type[C], layers: Sequence[tuple[str, Mapping[str, Any]]]) -> Resolved[C]:
     """Lay mappings over the defaults of `cls`, later ones on top, and remember where each value came from.
 
-    Each layer is (origin, nested or dotted values). Errors in a layer name its origin.
+    Each layer is (origin, nested or dotted values). An error names the origin of the values that it is about.
     """
     values: dict[str, Any] = {}
     origins = dict.fromkeys(leaves(cls), "default")
@@ -114,7 +115,13 @@ def merge(cls: type[C], layers: Sequence[tuple[str, Mapping[str, Any]]]) -> Reso
         layer = _checked(cls, mapping, origin)
         values.update(layer)
         origins.update(dict.fromkeys(layer, origin))
-    return Resolved(_build(cls, values), origins)
+    try:
+        return Resolved(_build(cls, values), origins)
+    except UsageError as error:  # what the config itself refuses: say which layers the values came from
+        named = [key for key in origins if re.search(rf"(?<![\w.]){re.escape(key)}(?![\w.]\w)", error.cause)]
+        sources = [f"{key} from {origins[key]}" for key in named if origins[key] != "default"]
+        error.where = error.where or ", ".join(sources) or None
+        raise
 
 
 def to_toml(config: Any, comments: Mapping[str, str] | None = None) -> str:

@@ -182,6 +182,16 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
     assert (done.returncode, done.stderr) == (0, b"")
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full on this system")
+def test_a_full_disk_under_stdout_is_told() -> None:
+    with open("/dev/full", "w") as full:
+        words = [sys.executable, "-m", "primer", "--help"]
+        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 3
+    assert done.stderr.startswith("error:  the disk is full\n")
+    assert "Exception ignored" not in done.stderr
+
+
 def test_a_stream_that_lacks_a_character_is_no_error() -> None:
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
     words = [sys.executable, "-m", "primer.cli.main", "train", "--help"]

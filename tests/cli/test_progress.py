@@ -103,6 +103,15 @@ def test_a_step_that_was_not_applied_is_told() -> None:
     assert stream.getvalue() == "step 3: not finite: step not applied\n"
 
 
+class BrokenPipe(io.StringIO):
+    def write(self, text: str) -> int:
+        raise BrokenPipeError
+
+
+def test_a_reader_that_left_does_not_stop_the_training() -> None:
+    PlainReporter(BrokenPipe()).on_message("still training")
+
+
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True

@@ -59,6 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BaseException as error:
         if isinstance(error, SystemExit | GeneratorExit):
             raise
+        if isinstance(error, OSError):
+            _silence_stdout()  # it may be stdout itself that is full
         if debug:
             import traceback
 
@@ -158,10 +160,13 @@ def _say(lines: Sequence[tuple[str, str]]) -> None:
 
 
 def _silence_stdout() -> None:
-    """Python flushes stdout once more when it ends; give it somewhere to flush to."""
+    """Python flushes stdout once more when it ends; give what cannot be written somewhere to go."""
     import os
 
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
@@ -116,7 +116,8 @@ class PlainReporter:
         self.said = time.monotonic()
 
     def _say(self, text: str) -> None:
-        print(text, file=self.stream, flush=True)
+        with suppress(OSError):  # whoever read this has gone: no reason to stop training
+            print(text, file=self.stream, flush=True)
 
     def on_start(self, info: Mapping[str, Any]) -> None:
         self.line = ProgressLine(info)

@@ -42,8 +42,10 @@ def run(argv: Sequence[str]) -> int:
 
     from primer.cli.progress import reporter
     from primer.recipes.run import resume
+    from primer.training.distributed import place
 
     with reporter() as report:
         resumed = resume(which, flags=arguments.flags, runs_dir=arguments.options.runs_dir, reporter=report)
-    print(resumed.path)
+    if place().is_first:  # of the processes that torchrun started
+        print(resumed.path)
     return 0

@@ -52,6 +52,7 @@ def run(argv: Sequence[str]) -> int:
 
     from primer.cli.progress import reporter
     from primer.recipes.run import train
+    from primer.training.distributed import place
 
     with reporter() as report:
         trained = train(
@@ -61,5 +62,6 @@ def run(argv: Sequence[str]) -> int:
             init_from=arguments.options.init_from,
             reporter=report,
         )
-    print(trained.path)
+    if place().is_first:  # of the processes that torchrun started
+        print(trained.path)
     return 0
