@@ -86,6 +86,7 @@ def stdlib(tmp_path):
         "pack/mod.py": MODULE,
         "zoo.py": '"""A module of its own, with as much to say."""\n' + MODULE.split("sys.exit")[1],
         "broken.py": '"""A docstring in front of what is no Python at all."""\n(',
+        "odd.py": '"""A docstring with an odd escape that is warned of: \\d."""',
         "_hidden.py": '"""A private module, whose docstring nobody needs to read."""',
         "test/test_x.py": '"""A test, whose docstring nobody needs to read either."""',
         "site-packages/foreign.py": '"""Foreign code under a licence that nobody has looked at."""',
@@ -102,6 +103,7 @@ def test_topics_and_docstrings_read_as_help_prints_them(stdlib):
     assert found == {
         "topic all": "Before\n\nThe if statement\n****",
         "module pack.mod": EXPECTED,
+        "module odd": "odd\n\nA docstring with an odd escape that is warned of: \\d.",
         "module zoo": "zoo\n\nA module of its own, with as much to say.",
     }
 

@@ -1,5 +1,6 @@
 import builtins
 import codecs
+import contextlib
 import json
 import os
 import socket
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from primer.corpus import readers
 from primer.corpus.readers import Decoding, read_jsonl, read_parquet, read_text, require_regular
-from primer.errors import DataError, SurroundingsError, UsageError
+from primer.errors import DataError, PrimerError, SurroundingsError, UsageError
 
 STRICT = Decoding()
 
@@ -162,6 +163,30 @@ def jsonl(path: Path, decoding: Decoding = STRICT) -> list[tuple[str, str]]:
 def test_json_lines_give_a_document_each(file):
     path = file(b'\xef\xbb\xbf{"text": "one\\r\\ntwo"}\n\n  \n{"text": "\\u00e9", "id": "e", "other": [1]}')
     assert jsonl(path) == [("docs.jsonl#1", "one\ntwo"), ("e", "é")]
+
+
+plain = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\r"))
+
+
+@given(st.lists(plain), st.booleans())
+def test_what_is_written_as_json_lines_is_read(tmp_path_factory, texts, ascii_only):
+    path = tmp_path_factory.getbasetemp() / "any.jsonl"
+    lines = [json.dumps({"text": text}, ensure_ascii=ascii_only) for text in texts]
+    path.write_bytes("\n".join(lines).encode())
+    assert [text for _, text in jsonl(path)] == texts
+
+
+@given(
+    st.binary(),
+    st.sampled_from([read_text, read_jsonl, read_parquet]),
+    st.sampled_from(["strict", "replace"]),
+)
+def test_no_bytes_make_a_reader_fail_otherwise_than_in_our_words(tmp_path_factory, content, reader, errors):
+    path = tmp_path_factory.getbasetemp() / "any.bin"
+    path.write_bytes(content)
+    with contextlib.suppress(PrimerError):
+        for document in reader(path, "any", Decoding(errors=errors)):
+            document.text.encode()
 
 
 @pytest.mark.parametrize(

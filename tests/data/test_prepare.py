@@ -126,12 +126,13 @@ def test_the_position_of_a_stranger_counts_the_whole_text(text, monkeypatch):
         prepare(text, tokenizer=CharTokenizer("".join(sorted(set(TEXT) - {"–"}))))
 
 
-def test_strangers_can_be_skipped_and_are_counted(text):
+def test_strangers_can_be_skipped_and_are_counted(text, caplog):
     shards = prepare(text, tokenizer=CharTokenizer("".join(sorted(set(TEXT) - {"–"}))), unknown="skip")
     cut = int(0.9 * len(TEXT))
     assert splits(shards) == [TEXT[:cut].replace("–", ""), TEXT[cut:].replace("–", "")]
     assert [shards.counts[s]["skipped"] for s in ("train", "validation")] == [18, 2]
     assert shards.counts["train"]["bytes"] == len(TEXT[:cut].replace("–", "").encode())
+    assert "dropped 20 characters" in caplog.text
 
 
 @pytest.mark.parametrize(

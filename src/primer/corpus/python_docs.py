@@ -14,6 +14,7 @@ import os
 import re
 import sys
 import sysconfig
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,7 +63,8 @@ def build(stdlib: Path | None = None) -> Path:
 
 def documents(stdlib: Path) -> Iterator[Document]:
     """One document a manual topic and one a module, in an order that depends on nothing but their names."""
-    found = [*_topics(stdlib / "pydoc_data" / "topics.py"), *_modules(stdlib)]
+    with warnings.catch_warnings(action="ignore"):  # others' odd escapes, which must not decide what is read
+        found = [*_topics(stdlib / "pydoc_data" / "topics.py"), *_modules(stdlib)]
     return iter(sorted(found, key=lambda document: hashlib.sha256(document.id.encode()).digest()))
 
 

@@ -56,6 +56,8 @@ def prepare(
         if shards.key != key:  # another process was faster, with another text
             raise _other_text(path)
     job.check_lengths(shards.counts)
+    if skipped := sum(counts["skipped"] for counts in shards.counts.values()):
+        log.warning("dropped %d characters that the tokenizer does not know", skipped)
     return shards
 
 
