@@ -1,0 +1,43 @@
+"""What every figure needs to be believed: the command, the commit, the hardware, the date."""
+
+import datetime
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from primer.device import describe
+
+ROOT = Path(__file__).parents[1]
+
+
+def write(name: str, figures: dict[str, Any], *, measured: tuple[str, ...], device: str = "cpu") -> Path:
+    """Keep `figures` as results/<name>.json. The commit is marked dirty where a `measured` path was
+    changed.
+    """
+    receipt = {
+        "command": " ".join(["python", *(Path(a).as_posix() for a in sys.argv)]),
+        "commit": commit(measured),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "hardware": describe(torch.device(device)),
+        "figures": figures,
+    }
+    path = ROOT / "benchmarks" / "results" / f"{name}.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(receipt, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return path
+
+
+def commit(measured: tuple[str, ...]) -> str:
+    """The hash of HEAD, with "-dirty" where the working tree differs from it in what is measured."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+        ).stdout.strip()
+
+    dirty = "-dirty" if git("status", "--porcelain", "--", *measured) else ""
+    return (git("rev-parse", "HEAD") or "unknown") + dirty
