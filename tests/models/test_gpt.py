@@ -27,6 +27,7 @@ KINDS = {
     "swiglu": {"activation": "swiglu", "n_kv_heads": 2, "positions": "rotary"},
     "multi-query": {"n_kv_heads": 1},
     "n-grams": {"ngram": NGramConfig(orders=(2, 4), rows=64)},
+    "counted": {"ngram": NGramConfig(counted=3), "embedding_norm": True, "zero_init_head": True},
     "lecture": {
         "attention_scale": "d_model",
         "attention_output": False,
@@ -40,7 +41,12 @@ KINDS = {
 
 def build(kind: str, **changes: object) -> GPT:
     torch.manual_seed(0)
-    return GPT(GPTConfig(**{**SMALL, **KINDS[kind], **changes})).double().eval()  # type: ignore[arg-type]
+    model = GPT(GPTConfig(**{**SMALL, **KINDS[kind], **changes})).double().eval()  # type: ignore[arg-type]
+    if model.counts is not None and model.counts_in is not None:
+        model.counts.fit(torch.randint(11, (500,)))
+        torch.nn.init.normal_(model.counts_in.weight)
+        torch.nn.init.normal_(model.head.weight)
+    return model
 
 
 @pytest.fixture(params=KINDS)

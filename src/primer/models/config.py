@@ -10,18 +10,31 @@ from primer.errors import UsageError
 
 @dataclass(frozen=True)
 class NGramConfig:
-    """Hashed n-gram inputs (`nn/ngram.py`): for each order, an embedding of the last n tokens is added.
+    """What a model is told about the last few tokens, beside what attention finds out.
 
-    They give the model a direct look at what the first layers would otherwise have to learn: which few
-    tokens came last. Rows are shared by hashing, so a table's size is chosen, not grown.
+    Hashed inputs (`nn/ngram.py`): for each of `orders`, an embedding of the last n tokens is added to the
+    token's own. Counted predictions (`nn/counts.py`): before training, what followed each context of up to
+    `counted` tokens is counted in the training text, and the model learns where to trust the counts.
     """
 
     orders: tuple[int, ...] = ()
-    """Which n: (2, 3) adds a bigram and a trigram table. Empty: none."""
+    """Hashed inputs: which n; (2, 3) adds a bigram and a trigram table. Empty: none."""
     rows: int = 1 << 14
     """Rows of each table; n-grams are hashed into them."""
     dropout: float = 0.0
     """Chance that a looked-up row is zeroed while training: rare n-grams memorise, this is what stops it."""
+    counted: int = 0
+    """Counted predictions: the longest context. 0: none."""
+    folds: int = 10
+    """A window is trained with the counts of the other folds of the text, so that it never sees its own."""
+
+    def __post_init__(self) -> None:
+        if any(n < 2 for n in self.orders) or self.rows < 1:
+            raise UsageError("model.ngram.orders start at 2 and model.ngram.rows at 1")
+        if not 0 <= self.dropout < 1:
+            raise UsageError(f"model.ngram.dropout must lie in [0, 1), got {self.dropout}")
+        if self.counted < 0 or self.folds < 2:
+            raise UsageError("model.ngram.counted must not be negative, model.ngram.folds must be at least 2")
 
 
 @dataclass(frozen=True)
@@ -65,8 +78,12 @@ class GPTConfig:
     """Bias of the output layer (the lecture has one)."""
     tied_head: bool = False
     """Output layer and token embedding are one matrix (Press & Wolf 2017; GPT-2)."""
+    embedding_norm: bool = False
+    """A norm right behind the embeddings, so that their size does not matter."""
     qk_norm: bool = False
-    """RMSNorm on each query and key head, so that scores cannot explode (Henry et al. 2020)."""
+    """The norm (without a gain) on each query and key head, so that scores cannot explode (Henry et al. 2020)."""
+    attention_gain: float = 1.0
+    """Scores are multiplied by this as well: with `qk_norm` they are too even to point at one token."""
     logit_soft_cap: float = 0.0
     """c · tanh(logits / c), so that no logit leaves ±c (Gemma 2). 0: none."""
     attention_scale: Literal["d_head", "d_model"] = "d_head"
@@ -86,11 +103,15 @@ class GPTConfig:
     init: Literal["gpt2", "torch"] = "gpt2"
     """Normal(0, init_std) as in GPT-2, or torch's defaults (the lecture)."""
     init_std: float = 0.02
-    """Standard deviation of GPT-2's initialisation."""
+    """Standard deviation of GPT-2's initialisation; 0: 1/√(inputs), which keeps the size of what goes through."""
+    embedding_std: float = 0.0
+    """Standard deviation of the embeddings. 0: as `init_std`."""
     depth_scaled_init: bool = True
     """Projections into the residual stream start √(2L) smaller (GPT-2 paper §2.3); only with init="gpt2"."""
     zero_init_projections: bool = False
     """Projections into the residual stream start at zero: each block starts as the identity."""
+    zero_init_head: bool = False
+    """The output layer starts at zero: the first prediction is that nothing is known."""
     ngram: NGramConfig = field(default_factory=NGramConfig)
 
     def __post_init__(self) -> None:
@@ -116,15 +137,17 @@ class GPTConfig:
         for name in ("embedding_dropout", "pattern_dropout", "attention_dropout", "feed_forward_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise UsageError(f"model.{name} must lie in [0, 1), got {getattr(self, name)}")
-        if not 0 <= self.ngram.dropout < 1:
-            raise UsageError(f"model.ngram.dropout must lie in [0, 1), got {self.ngram.dropout}")
-        if any(n < 2 for n in self.ngram.orders) or self.ngram.rows < 1:
-            raise UsageError("model.ngram.orders start at 2 and model.ngram.rows at 1")
 
     @property
     def d_head(self) -> int:
         """Width of one head (D)."""
         return self.d_model // self.n_heads
+
+    @property
+    def softmax_scale(self) -> float:
+        """What attention scores are multiplied by."""
+        width = self.d_model if self.attention_scale == "d_model" else self.d_head
+        return self.attention_gain * width**-0.5
 
     @property
     def kv_heads(self) -> int:

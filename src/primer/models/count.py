@@ -25,7 +25,9 @@ def parameters(config: GPTConfig) -> int:
     embeddings = V * C + config.context_length * C * (config.positions == "learned")
     embeddings += len(config.ngram.orders) * config.ngram.rows * C
     norms = {"pre": 2 * config.n_layers + 1, "post": 2 * config.n_layers, "none": 0}[config.norm]
-    head = V * C * (not config.tied_head) + V * config.head_bias
+    norms += config.embedding_norm and config.norm != "none"
+    head = V * C * (not config.tied_head) + V * config.head_bias + _counted_matrices(config)
+    head += config.ngram.counted  # the biases of the mixture
     blocks = config.n_layers * (_block_matrices(config) + _block_biases(config))
     return embeddings + blocks + norms * _norm(config) + head
 
@@ -36,7 +38,8 @@ def matmul_parameters(config: GPTConfig) -> int:
     Looking up a row of an embedding multiplies nothing; biases and gains are added or scaled with, once a
     number.
     """
-    return config.n_layers * _block_matrices(config) + config.d_model * config.vocab_size
+    head = config.d_model * config.vocab_size + _counted_matrices(config)
+    return config.n_layers * _block_matrices(config) + head
 
 
 def flops_per_token(config: GPTConfig, context_length: int | None = None) -> float:
@@ -111,6 +114,11 @@ def _block_matrices(config: GPTConfig) -> int:
     C, F, KV = config.d_model, config.feed_forward_width, config.kv_heads * config.d_head
     attention = C * (C + 2 * KV) + C * C * config.attention_output
     return attention + C * F * (3 if config.activation == "swiglu" else 2)
+
+
+def _counted_matrices(config: GPTConfig) -> int:
+    """Counted predictions go in through one matrix and are mixed by another."""
+    return config.d_model * (config.vocab_size + config.ngram.counted) if config.ngram.counted else 0
 
 
 def _block_biases(config: GPTConfig) -> int:

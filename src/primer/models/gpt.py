@@ -11,6 +11,7 @@ from primer.errors import UsageError
 from primer.models.config import GPTConfig
 from primer.nn.attention import MultiHeadAttention
 from primer.nn.cache import KeyValueCache, LayerCache
+from primer.nn.counts import CountedNGrams, NGramMixture
 from primer.nn.dropout import Dropout
 from primer.nn.feed_forward import FeedForward
 from primer.nn.ngram import HashedNGrams
@@ -32,9 +33,9 @@ class Block(nn.Module):
             qkv_bias=config.has_qkv_bias,
             bias=config.bias,
             output=config.attention_output,
-            softmax_scale=(config.d_model if config.attention_scale == "d_model" else config.d_head) ** -0.5,
+            softmax_scale=config.softmax_scale,
             rotary=rotary,
-            qk_norm=config.qk_norm,
+            qk_norm=config.norm_type if config.qk_norm else None,
             pattern_dropout=config.pattern_dropout,
             dropout=config.attention_dropout,
         )
@@ -81,6 +82,13 @@ class GPT(nn.Module):
             )
         self.embedding_dropout = Dropout(config.embedding_dropout)
 
+        self.embedding_norm = norm_of(config) if config.embedding_norm else nn.Identity()
+        self.counts = self.counts_in = self.mixture = None
+        if config.ngram.counted:
+            self.counts = CountedNGrams(V, config.ngram.counted, config.ngram.folds)
+            self.counts_in = nn.Linear(V, C, bias=False)
+            self.mixture = NGramMixture(C, config.ngram.counted)
+
         rotary = Rotary(T, config.d_head, config.rotary_base) if config.positions == "rotary" else None
         self.layers = nn.ModuleList(Block(config, rotary) for _ in range(config.n_layers))
         self.final_norm = norm_of(config) if config.norm == "pre" else nn.Identity()
@@ -91,19 +99,38 @@ class GPT(nn.Module):
         initialise(self)
 
     def forward(
-        self, tokens: Int[Tensor, "B T"], cache: KeyValueCache | None = None
+        self,
+        tokens: Int[Tensor, "B T"],
+        cache: KeyValueCache | None = None,
+        starts: Int[Tensor, " B"] | None = None,
     ) -> Float[Tensor, "B T V"]:
-        """With a cache, `tokens` are the ones that come after those it holds; it is filled as they are read."""
-        x = self.embed(self.embedding_dropout(self.embedded(tokens, cache)))  # (B, T, C)
+        """With a cache, `tokens` are the ones that come after those it holds; it is filled as they are read.
+
+        `starts` is for training with counted n-grams alone: where in the training text each row was cut.
+        """
+        log_p = None  # (B, T, K, V)
+        if self.counts is not None:
+            log_p = self.counts(tokens, cache.recent if cache else None, starts)
+        x = self.embed(self.embedding_dropout(self.embedded(tokens, cache, log_p)))  # (B, T, C)
         for number, layer in enumerate(self.layers):
             x = layer(x, cache.layers[number] if cache else None)
-        logits = self.head(self.final_norm(x))  # (B, T, V)
+        if cache:
+            cache.remember(tokens, self.memory)
+        h = self.final_norm(x)
+        logits = self.head(h)  # (B, T, V)
         if self.config.logit_soft_cap:
             logits = self.config.logit_soft_cap * torch.tanh(logits / self.config.logit_soft_cap)
+        if self.mixture is not None:
+            logits = logits + self.mixture(h, log_p)
         return self.logits(logits)
 
-    def embedded(self, tokens: Int[Tensor, "B T"], cache: KeyValueCache | None) -> Float[Tensor, "B T C"]:
-        """What each token is, plus where it stands, plus (where asked for) which n-grams end here."""
+    def embedded(
+        self,
+        tokens: Int[Tensor, "B T"],
+        cache: KeyValueCache | None = None,
+        log_p: Float[Tensor, "B T K V"] | None = None,
+    ) -> Float[Tensor, "B T C"]:
+        """What each token is, plus where it stands, plus (where asked for) what the last few tokens say."""
         start = cache.length if cache else 0
         stop = start + tokens.shape[1]
         if stop > self.config.context_length:
@@ -116,10 +143,15 @@ class GPT(nn.Module):
             x = x + self.position_embedding(torch.arange(start, stop, device=tokens.device))
         if self.ngrams is not None:
             x = x + self.ngrams(tokens, cache.recent if cache else None)
-            if cache:
-                seen = tokens if cache.recent is None else torch.cat([cache.recent, tokens], dim=1)
-                cache.recent = seen[:, -self.ngrams.memory :]
-        return x
+        if self.counts_in is not None and log_p is not None:
+            x = x + self.counts_in(log_p[:, :, -1].clamp(min=-12) * 0.3 + 1)  # about −2.6 … 1
+        return self.embedding_norm(x)
+
+    @property
+    def memory(self) -> int:
+        """How many tokens before the first one n-grams look back at."""
+        hashed = self.ngrams.memory if self.ngrams is not None else 0
+        return max(hashed, self.config.ngram.counted - 1)
 
     def new_cache(self, batch_size: int) -> KeyValueCache:
         """An empty cache for `batch_size` sequences, in this model's dtype and on its device."""
@@ -148,9 +180,11 @@ def initialise(model: GPT) -> None:
     if config.init == "gpt2":
         for module in model.modules():
             if isinstance(module, nn.Linear | nn.Embedding):
-                module.weight.normal_(0.0, config.init_std)
+                module.weight.normal_(0.0, config.init_std or module.weight.shape[-1] ** -0.5)
             if isinstance(module, nn.Linear) and module.bias is not None:
                 module.bias.zero_()
+    if config.embedding_std:
+        model.token_embedding.weight.normal_(0.0, config.embedding_std)
     for layer in model.layers:
         assert isinstance(layer, Block)
         for projection in (layer.attention.output, layer.feed_forward.contract):
@@ -160,3 +194,8 @@ def initialise(model: GPT) -> None:
                 projection.weight.zero_()
             elif config.init == "gpt2" and config.depth_scaled_init:
                 projection.weight.div_((2 * config.n_layers) ** 0.5)
+    if config.zero_init_head:
+        model.head.weight.zero_()
+    if model.counts_in is not None and model.mixture is not None:
+        model.counts_in.weight.zero_()
+        model.mixture.start()

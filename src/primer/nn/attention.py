@@ -7,7 +7,7 @@ from primer.kernels.attention import attention
 from primer.kernels.attention.reference import attention_scores, repeat_heads
 from primer.nn.cache import LayerCache
 from primer.nn.dropout import Dropout, dropout
-from primer.nn.norm import RMSNorm
+from primer.nn.norm import NormType, make_norm
 from primer.nn.positions import Rotary
 from primer.nn.probe import Probe
 
@@ -35,7 +35,7 @@ class MultiHeadAttention(nn.Module):
         output: bool = True,
         softmax_scale: float | None = None,
         rotary: Rotary | None = None,
-        qk_norm: bool = False,
+        qk_norm: NormType | None = None,
         pattern_dropout: float = 0.0,
         dropout: float = 0.0,
     ) -> None:
@@ -46,8 +46,7 @@ class MultiHeadAttention(nn.Module):
         self.pattern_dropout = pattern_dropout
         self.rotary = rotary
         self.qkv = nn.Linear(d_model, (n_heads + 2 * self.n_kv_heads) * self.d_head, bias=qkv_bias)
-        self.q_norm = RMSNorm(self.d_head, gain=False) if qk_norm else None
-        self.k_norm = RMSNorm(self.d_head, gain=False) if qk_norm else None
+        self.qk_norm = make_norm(qk_norm, self.d_head, gain=False, bias=False) if qk_norm else None
         self.output = nn.Linear(d_model, d_model, bias=bias) if output else None
         self.dropout = Dropout(dropout)
         self.q, self.k, self.v, self.z = Probe(), Probe(), Probe(), Probe()
@@ -69,8 +68,8 @@ class MultiHeadAttention(nn.Module):
         B, T, _ = x.shape
         heads = self.qkv(x).view(B, T, self.n_heads + 2 * self.n_kv_heads, self.d_head).transpose(1, 2)
         q, k, v = heads.split([self.n_heads, self.n_kv_heads, self.n_kv_heads], dim=1)
-        if self.q_norm and self.k_norm:
-            q, k = self.q_norm(q), self.k_norm(k)
+        if self.qk_norm:
+            q, k = self.qk_norm(q), self.qk_norm(k)
         if self.rotary:
             q, k = self.rotary(q, start), self.rotary(k, start)
         return self.q(q), self.k(k), self.v(v)

@@ -47,6 +47,12 @@ class KeyValueCache:
         self.layers = [LayerCache(shape, dtype, device) for _ in range(n_layers)]
         self.recent: Int[Tensor, "B n"] | None = None
 
+    def remember(self, tokens: Int[Tensor, "B T"], count: int) -> None:
+        """Keep the last `count` tokens that were read."""
+        if count:
+            seen = tokens if self.recent is None else torch.cat([self.recent, tokens], dim=1)
+            self.recent = seen[:, -count:]
+
     @property
     def length(self) -> int:
         """Positions read so far (S)."""

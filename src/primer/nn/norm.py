@@ -8,6 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
+NormType = Literal["layernorm", "rmsnorm"]
+
+
 def layer_norm(x: Float[Tensor, "*B C"], eps: float = 1e-5) -> Float[Tensor, "*B C"]:
     """(x − mean) / √(variance + eps), over the last axis — Ba, Kiros & Hinton 2016, eq. 4."""
     centred = x - x.mean(dim=-1, keepdim=True)
@@ -47,7 +50,7 @@ class RMSNorm(nn.Module):
 
 
 def make_norm(
-    kind: Literal["layernorm", "rmsnorm"], width: int, *, eps: float, gain: bool, bias: bool
+    kind: NormType, width: int, *, eps: float = 1e-5, gain: bool = True, bias: bool = True
 ) -> LayerNorm | RMSNorm:
     """The norm that a config names; a bias is LayerNorm's alone."""
     if kind == "rmsnorm":

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import cast
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -13,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from primer import device as devices
 from primer.data.batches import Batch, BatchStream, evaluation_windows
 from primer.data.shards import ShardDirectory
+from primer.models.config import GPTConfig
 from primer.models.gpt import GPT
 from primer.nn.loss import cross_entropy
 from primer.recipes.config import RunConfig
@@ -27,10 +29,13 @@ from primer.training.schedule import schedule
 Tell = Callable[[str], None]
 
 
-def build_model(config: RunConfig, device: torch.device) -> GPT:
+def build_model(config: RunConfig, shards: ShardDirectory, device: torch.device) -> GPT:
     """The model with fresh weights, which depend on the seed alone (they are drawn on the CPU)."""
     torch.manual_seed(config.seed)
-    return GPT(config.model).to(device)
+    model = GPT(config.model)
+    if model.counts is not None:
+        model.counts.fit(torch.from_numpy(shards.tokens("train")[:].astype(np.int64)))
+    return model.to(device)
 
 
 def build_optimizer(config: RunConfig, model: nn.Module) -> Optimizer:
@@ -48,13 +53,26 @@ def build_optimizer(config: RunConfig, model: nn.Module) -> Optimizer:
                 lr=optim.muon_lr,
                 momentum=optim.muon_momentum,
                 weight_decay=optim.muon_weight_decay,
+                rows=fused_rows(config.model),
             )
         )
-    decayed, plain = (named, []) if optim.decay_all else decay_groups(named)
-    for group, decay in ((decayed, optim.weight_decay), (plain, 0.0)):
-        if group:
-            members.append(AdamW(group, lr=optim.lr, betas=optim.betas, eps=optim.eps, weight_decay=decay))
+    mixing = {"counts_in", "mixture", "ngrams"} if optim.ngram_lr else set()
+    for lr, chosen in (
+        (optim.lr, [(name, p) for name, p in named if name.split(".")[0] not in mixing]),
+        (optim.ngram_lr, [(name, p) for name, p in named if name.split(".")[0] in mixing]),
+    ):
+        decayed, plain = (chosen, []) if optim.decay_all else decay_groups(chosen)
+        for group, decay in ((decayed, optim.weight_decay), (plain, 0.0)):
+            if group:
+                members.append(AdamW(group, lr=lr, betas=optim.betas, eps=optim.eps, weight_decay=decay))
     return Optimizers(members)
+
+
+def fused_rows(config: GPTConfig) -> dict[str, tuple[int, ...]]:
+    """Which parameters hold several matrices, and the rows of each: queries, keys and values."""
+    key_rows = config.kv_heads * config.d_head
+    sizes = (config.d_model, key_rows, key_rows)
+    return {f"layers.{number}.attention.qkv.weight": sizes for number in range(config.n_layers)}
 
 
 def build_stream(config: RunConfig, shards: ShardDirectory, world: World) -> BatchStream:

@@ -173,7 +173,7 @@ def train(
         device, world = enter(config, stack)
         shards = prepare_data(config, world)
         config = complete(config, shards, device)
-        model = build_model(config, device)
+        model = build_model(config, shards, device)
         if init_from is not None:
             adopt_weights(model, shards.tokenizer, directory.find(init_from, runs_dir))
         config = with_micro_batch(config, choose_micro_batch(config, model, world))
@@ -216,7 +216,7 @@ def resume(
         at = newest_step(found, world, device, report)
         saved = checkpoint.load(checkpoint.step_directory(found.checkpoints, at))
         check_origin(saved, shards)
-        model = build_model(config, device)
+        model = build_model(config, shards, device)
         trainer = build_trainer(config, model, shards, world)
         config = accelerate(trainer, config, world, report.on_message)
         restore(trainer, saved)
@@ -426,14 +426,14 @@ def restore(trainer: Trainer, saved: checkpoint.Checkpoint) -> None:
     """Put weights, optimizer, mean, stream and generators back."""
     weights = saved.model
     if trainer.average:
-        weights = _under("weights.", saved.optim)
+        weights = {**saved.model, **_under("weights.", saved.optim)}
         trainer.average.restore(saved.model, saved.state["averaged"])
     put_weights(trainer.model, weights, str(saved.path))
     trainer.optimizer.load_state_tensors(_under("optim.", saved.optim))
     trainer.restore(saved.state)
 
 
-def load_weights(model: torch.nn.Module, run: RunDirectory, which: Literal["best", "latest"]) -> None:
+def load_weights(model: GPT, run: RunDirectory, which: Literal["best", "latest"]) -> None:
     """Fill a model from a run's checkpoint, verified."""
     path = checkpoint.follow(run.checkpoints, which) or checkpoint.newest(run.checkpoints)
     if path is None:
@@ -460,12 +460,14 @@ def adopt_weights(model: GPT, tokenizer: Tokenizer, run: RunDirectory) -> None:
 
 
 @torch.no_grad()
-def put_weights(model: torch.nn.Module, weights: Mapping[str, Tensor], where: str) -> None:
+def put_weights(model: GPT, weights: Mapping[str, Tensor], where: str) -> None:
     """Copy tensors into a model that has exactly these."""
-    own = dict(model.named_parameters())
-    checkpoint.match(dict(weights), dict(own), where)
-    for name, p in own.items():
-        p.copy_(weights[name])
+    if model.counts is not None:  # how many n-grams there are is known to the checkpoint alone
+        model.counts.adopt(_under("counts.", weights))
+    own = checkpoint.weights_of(model)
+    checkpoint.match(dict(weights), own, where)
+    for name, tensor in own.items():
+        tensor.copy_(weights[name])
 
 
 def read_tokenizer(run: RunDirectory) -> Tokenizer:

@@ -8,7 +8,6 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from primer.data.shards import ShardDirectory
 from primer.errors import DataError
@@ -160,12 +159,12 @@ class Session:
         state = trainer.state()  # every process takes part
         if not trainer.world.is_first:
             return
-        weights: dict[str, Tensor] = dict(trainer.model.named_parameters())
+        weights = checkpoint.weights_of(trainer.model)
         optim = {f"optim.{name}": tensor for name, tensor in trainer.optimizer.state_tensors().items()}
         model = weights
         if trainer.average:  # what one samples is the mean; training goes on from the weights
-            model = trainer.average.tensors()
-            optim |= {f"weights.{name}": tensor for name, tensor in weights.items()}
+            model = {**weights, **trainer.average.tensors()}
+            optim |= {f"weights.{name}": weights[name] for name in trainer.average.tensors()}
         path = checkpoint.save(
             self.run.checkpoints, step, model=model, optim=optim, state={**state, **self.facts, "step": step}
         )

@@ -50,5 +50,5 @@ class WeightAverage:
     def restore(self, tensors: dict[str, Tensor], updates: int) -> None:
         """Continue from a saved mean."""
         self.updates = updates
-        for name, tensor in tensors.items():
-            self.mean[name].copy_(tensor)
+        for name, mean in self.mean.items():
+            mean.copy_(tensors[name])

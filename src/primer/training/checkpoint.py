@@ -17,7 +17,7 @@ from typing import Any
 import safetensors
 import safetensors.torch
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from primer.errors import DataError
 
@@ -192,6 +192,13 @@ def write_atomically(file: Path, text: str) -> None:
         temporary.unlink(missing_ok=True)
         raise
     _sync(file.parent)
+
+
+def weights_of(model: nn.Module) -> dict[str, Tensor]:
+    """Everything that a model needs and a config does not say, by name; tied weights once."""
+    persistent = model.state_dict().keys()
+    buffers = {name: tensor for name, tensor in model.named_buffers() if name in persistent}
+    return {**dict(model.named_parameters()), **buffers}
 
 
 def match(have: dict[str, Tensor], want: dict[str, Tensor], where: str) -> None:

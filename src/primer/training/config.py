@@ -17,6 +17,8 @@ class OptimConfig:
     """adamw: Loshchilov & Hutter 2019. muon: Jordan 2024 for the blocks' matrices, AdamW for all else."""
     lr: float = 1e-3
     """Peak learning rate (of AdamW)."""
+    ngram_lr: float = 0.0
+    """Peak learning rate of what mixes n-grams in (`model.ngram`), where it must be another. 0: as `lr`."""
     betas: tuple[float, float] = (0.9, 0.95)
     """Decay of the running mean of the gradient, and of its square."""
     eps: float = 1e-8
@@ -41,6 +43,8 @@ class OptimConfig:
                 raise UsageError(f"optim.{name} must be a positive number, got {value}")
         if not all(0 <= beta < 1 for beta in (*self.betas, self.muon_momentum)):
             raise UsageError(f"optim.betas and optim.muon_momentum must lie in [0, 1), got {self.betas}")
+        if not 0 <= self.ngram_lr < math.inf:
+            raise UsageError(f"optim.ngram_lr must not be negative, got {self.ngram_lr}")
         if min(self.weight_decay, self.muon_weight_decay, self.clip) < 0 or self.eps <= 0:
             raise UsageError(
                 "optim.weight_decay and optim.clip must not be negative, optim.eps must be positive"

@@ -27,7 +27,7 @@ from primer.training.optim import Optimizer, clip_grad_norm
 from primer.training.precision import Precision
 
 
-Forward = Callable[[Tensor], Tensor]
+Forward = Callable[..., Tensor]
 """Token ids (B, T) in, logits (B, T, V) out."""
 
 
@@ -113,13 +113,14 @@ class Trainer:
         """Gradients of the mean loss over the batch, a micro-batch at a time; returns that loss."""
         device = self.precision.device
         rows = max(1, self.micro_batch * self.context_length // batch.inputs.shape[1])
-        pieces = list(zip(batch.inputs.split(rows), batch.targets.split(rows), strict=True))
+        columns = (batch.inputs, batch.targets, batch.starts)
+        pieces = list(zip(*(column.split(rows) for column in columns), strict=True))
         total = torch.zeros((), device=device)
-        for number, (inputs, targets) in enumerate(pieces):
+        for number, (inputs, targets, starts) in enumerate(pieces):
             share = len(inputs) / len(batch.inputs)
             with self.in_step(last=number == len(pieces) - 1):
                 with self.precision.autocast():
-                    logits = self.forward(inputs.to(device))
+                    logits = self.forward(inputs.to(device), **self.origins(starts))
                     loss = cross_entropy(
                         logits, targets.to(device), label_smoothing=self.config.label_smoothing
                     )
@@ -127,6 +128,10 @@ class Trainer:
             total += loss.detach() * share
         self.unscale()
         return total
+
+    def origins(self, starts: Tensor) -> dict[str, Tensor]:
+        """Counted n-grams must know which part of the training text a row is, to leave it out."""
+        return {} if self.model.counts is None else {"starts": starts.to(self.precision.device)}
 
     def in_step(self, *, last: bool) -> contextlib.AbstractContextManager[Any]:
         """Several processes exchange gradients once a step, with the last micro-batch."""

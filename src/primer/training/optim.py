@@ -190,6 +190,8 @@ class Muon(_Group):
 
     It is for the blocks' matrices; embeddings, the output layer, gains and biases belong to AdamW (ibid.).
     `dtype` is what `orthogonalise` computes in; unset, it follows the device (`orthogonalise_dtype`).
+    `rows` names parameters that hold several matrices one below the other, and the rows of each: queries, keys
+    and values are projected by one matrix, but have nothing to be orthogonal to each other for.
     `implementation="reference"` takes one matrix at a time; "batched" takes all of one shape at once.
     """
 
@@ -204,9 +206,11 @@ class Muon(_Group):
         ns_steps: int = 5,
         adjust_lr: Literal["original", "match_rms_adamw"] = "original",
         dtype: torch.dtype | None = None,
+        rows: Mapping[str, Sequence[int]] | None = None,
         implementation: Literal["reference", "batched"] = "batched",
     ) -> None:
         super().__init__(named_parameters, lr, weight_decay)
+        self.rows = rows or {}
         if not 0 <= momentum < 1:
             raise UsageError(f"momentum must lie in [0, 1), got {momentum}")
         for name, p in self.parameters.items():
@@ -231,7 +235,12 @@ class Muon(_Group):
             m.lerp_(g, 1 - self.momentum)
             u = g.lerp(m, self.momentum) if self.nesterov else m
             p.mul_(1 - lr * self.weight_decay)
-            p.add_(self._orthogonalise(u), alpha=-lr * self._scale(p))
+            for piece, update in zip(self._pieces(name, p), self._pieces(name, u), strict=True):
+                piece.add_(self._orthogonalise(update), alpha=-lr * self._scale(piece))
+
+    def _pieces(self, name: str, tensor: Tensor) -> tuple[Tensor, ...]:
+        """The matrices that a parameter holds, as views into it."""
+        return tensor.detach().split(list(self.rows.get(name, tensor.shape[:1])))
 
     def _batched(self, parameters: dict[str, nn.Parameter], lr: float) -> None:
         if not parameters:
@@ -243,8 +252,9 @@ class Muon(_Group):
         torch._foreach_mul_(list(parameters.values()), 1 - lr * self.weight_decay)
 
         alike = defaultdict(list)
-        for p, u in zip(parameters.values(), updates, strict=True):
-            alike[p.shape, p.dtype, p.device].append((p, u))
+        for (name, p), u in zip(parameters.items(), updates, strict=True):
+            for piece, update in zip(self._pieces(name, p), self._pieces(name, u), strict=True):
+                alike[piece.shape, piece.dtype, piece.device].append((piece, update))
         for pairs in alike.values():
             stacked = self._orthogonalise(torch.stack([u for _, u in pairs]))
             for (p, _), o in zip(pairs, stacked, strict=True):
