@@ -32,6 +32,8 @@ class CountedNGrams(nn.Module):
     begin; `followers_k` and `counts_k` (E,) what followed and how often. They travel with the weights.
     """
 
+    frequencies: Tensor
+
     def __init__(self, vocab_size: int, longest: int, folds: int = 10) -> None:
         super().__init__()
         self.vocab_size, self.longest, self.folds = vocab_size, longest, folds

@@ -32,7 +32,7 @@ def dropout(x: Float[Tensor, "..."], p: float) -> Float[Tensor, "..."]:
     """
     if x.device.type != "cpu":
         return nn.functional.dropout(x, p)
-    out: Tensor = _Dropped.apply(x, p)
+    out: Tensor = _Dropped.apply(x, p)  # type: ignore[no-untyped-call]
     return out
 
 

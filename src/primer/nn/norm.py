@@ -7,7 +7,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-
 NormType = Literal["layernorm", "rmsnorm"]
 
 

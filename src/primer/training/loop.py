@@ -26,7 +26,6 @@ from primer.training.distributed import World
 from primer.training.optim import Optimizer, clip_grad_norm
 from primer.training.precision import Precision
 
-
 Forward = Callable[..., Tensor]
 """Token ids (B, T) in, logits (B, T, V) out."""
 

@@ -252,8 +252,8 @@ class Muon(_Group):
         torch._foreach_mul_(list(parameters.values()), 1 - lr * self.weight_decay)
 
         alike = defaultdict(list)
-        for (name, p), u in zip(parameters.items(), updates, strict=True):
-            for piece, update in zip(self._pieces(name, p), self._pieces(name, u), strict=True):
+        for (name, fused), u in zip(parameters.items(), updates, strict=True):
+            for piece, update in zip(self._pieces(name, fused), self._pieces(name, u), strict=True):
                 alike[piece.shape, piece.dtype, piece.device].append((piece, update))
         for pairs in alike.values():
             stacked = self._orthogonalise(torch.stack([u for _, u in pairs]))

@@ -83,5 +83,5 @@ def attention(
     B, H, T, D = q.shape
     scale = D**-0.5 if softmax_scale is None else softmax_scale
     flat = [x.flatten(0, 1) for x in (q, repeat_heads(k, H), repeat_heads(v, H))]
-    out: Tensor = DropoutAttention.apply(*flat, causal, scale, dropout)
+    out: Tensor = DropoutAttention.apply(*flat, causal, scale, dropout)  # type: ignore[no-untyped-call]
     return out.view(B, H, T, D)
