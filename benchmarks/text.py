@@ -7,10 +7,7 @@ memory; the built-in text is made in ≤ 5 s; nobody waits for a batch.
 from __future__ import annotations
 
 import argparse
-import datetime
-import json
 import os
-import platform
 import shutil
 import statistics
 import subprocess
@@ -27,7 +24,10 @@ from primer.corpus import open_source
 from primer.tokens import ByteTokenizer, CharTokenizer
 from primer.tokens.char import alphabet
 
-RECEIPT = Path(__file__).parent / "results" / "text.json"
+MEASURED = ("benchmarks/text.py", *(f"src/primer/{room}" for room in ("assets.py", "tokens", "corpus", "data")))
+    "benchmarks/text.py",
+    *(f"src/primer/{room}" for room in ("assets.py", "tokens", "corpus", "data")),
+)
 SAMPLE = 50_000_000
 """Characters that the tokenizers are timed on, at most."""
 
@@ -137,41 +137,6 @@ def built_in(folder: Path) -> dict[str, float]:
     }
 
 
-def hardware() -> dict[str, object]:
-    """Where this ran."""
-    model = platform.processor() or platform.machine()
-    if (cpuinfo := Path("/proc/cpuinfo")).exists():
-        names = [
-            line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line
-        ]
-        model = names[0] if names else model
-    return {
-        "cpu": model,
-        "cores": os.cpu_count(),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-    }
-
-
-MEASURED = (
-    "benchmarks/text.py",
-    *(f"src/primer/{room}" for room in ("assets.py", "tokens", "corpus", "data")),
-)
-
-
-def commit() -> str:
-    """The commit that was measured, marked where what was measured differs from it."""
-
-    def git(*arguments: str) -> str:
-        command = ["git", *arguments]
-        root = Path(__file__).parents[1]
-        return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False).stdout.strip()
-
-    return (git("rev-parse", "HEAD") or "unknown") + (
-        "-dirty" if git("status", "--porcelain", "--", *MEASURED) else ""
-    )
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -190,21 +155,15 @@ def main() -> None:
         figures = tokenizers(sample) | shards(text, options.size, folder) | built_in(folder / "cache")
     finally:
         shutil.rmtree(folder)
-    table = Table("text", "measured", title=f"{hardware()['cpu']}, {os.cpu_count()} cores")
+    table = Table("text", "measured")
     table.columns[1].justify = "right"
     for name, value in figures.items():
         table.add_row(name, f"{value:,.3g}" if value < 100 else f"{value:,.0f}")
     Console().print(table)
     if options.save:
-        receipt = {
-            "command": " ".join(["python", "benchmarks/text.py", *sys.argv[1:]]),
-            "commit": commit(),
-            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "hardware": hardware(),
-            "figures": {name: round(value, 4) for name, value in figures.items()},
-        }
-        RECEIPT.parent.mkdir(exist_ok=True)
-        RECEIPT.write_text(json.dumps(receipt, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        from receipt import write  # which needs torch, as nothing before it does
+
+        write("text", {name: round(value, 4) for name, value in figures.items()}, measured=MEASURED)
 
 
 if __name__ == "__main__":

@@ -91,7 +91,7 @@ def test_data_dir_is_none_or_a_folder(tmp_path, monkeypatch):
 def test_without_a_home_a_private_temporary_folder_serves_and_says_so(tmp_path, monkeypatch, caplog, reason):
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr(assets.tempfile, "gettempdir", lambda: str(tmp_path))
-    monkeypatch.setattr(assets, "_announced", set())
+    assets._warn_once.cache_clear()
     if reason == "no home":
         monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
     else:

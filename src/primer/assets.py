@@ -22,6 +22,7 @@ import urllib.request
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from io import BufferedReader, BufferedWriter
 from pathlib import Path
 from typing import Any
@@ -77,13 +78,13 @@ def cache_dir() -> Path:
             where=str(wanted or fallback),
             hint="XDG_CACHE_HOME=/a/folder/of/yours",
         )
-    if fallback not in _announced:
-        _announced.add(fallback)
-        log.warning("the cache %s cannot be written; using %s", wanted or "(no home)", fallback)
+    _warn_once(f"the cache {wanted or 'without a home'} cannot be written; using {fallback}")
     return fallback
 
 
-_announced: set[Path] = set()
+@cache
+def _warn_once(message: str) -> None:
+    log.warning(message)
 
 
 def _wanted_cache() -> Path | None:

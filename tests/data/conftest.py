@@ -1,7 +1,9 @@
 import pytest
 from hypothesis import settings
 
-settings.load_profile("ci")  # the same examples every time, and none of them timed
+# The same examples every time, none of them timed; fewer than usual, because each opens or writes files.
+settings.register_profile("files", settings.get_profile("ci"), max_examples=40)
+settings.load_profile("files")
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from primer import assets
 from primer.corpus import readers, sources
 from primer.data import prepare as room
 from primer.data.prepare import prepare
@@ -39,7 +38,7 @@ def test_the_split_is_the_lectures(text):
     assert shards.source["name"] == "text.txt"
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     text=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\r\ufeff"), min_size=20),
     fraction=st.sampled_from([0.1, 0.25, 0.5]),
@@ -232,19 +231,25 @@ def test_an_unknown_tokenizer_is_refused(text):
         prepare(text, tokenizer="bpe")
 
 
-def test_what_a_killed_process_left_is_swept(text, cache):
-    shards = prepare(text)
-    dead = os.fork()
-    if dead == 0:
-        os._exit(0)
-    os.waitpid(dead, 0)
-    stale = assets.temporary_name(shards.path)
-    stale = stale.with_name(stale.name.replace(f"-{os.getpid()}-", f"-{dead}-"))
-    stale.mkdir()
-    (stale / "train_00000.bin").write_bytes(b"half")
-    (shards.path / "manifest.json").unlink()
-    prepare(text)
-    assert [path.name for path in (cache / "shards").iterdir()] == [shards.path.name]
+KILLED = """
+import os, signal, sys
+from primer.data.prepare import prepare
+
+def die(stage, done, total):
+    if stage == sys.argv[2]:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+prepare(sys.argv[1], progress=die)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="knows no SIGKILL")
+@pytest.mark.parametrize("stage", ["read", "encode"])
+def test_a_kill_leaves_nothing_that_the_next_start_does_not_put_right(text, tmp_path, cache, stage):
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(text), stage], check=False)
+    assert killed.returncode == -9
+    assert prepare(text).fingerprint == prepare(text, out=tmp_path / "fresh").fingerprint
+    assert [path.name for path in (cache / "shards").iterdir()] == [prepare(text).path.name]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="locales are set otherwise there")

@@ -37,7 +37,7 @@ def refused(path: Path, match: str | None, where: Path | None = None, verify: bo
         assert caught.value.where == str(where)
 
 
-@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_what_is_written_is_read_whatever_the_cuts(tmp_path_factory, data):
     size = data.draw(st.sampled_from([3, 256, 257, 65537]))
@@ -87,9 +87,7 @@ def files_of(folder: Path) -> list[Path]:
     return sorted(folder.iterdir())
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data())
-def test_every_flipped_bit_is_refused_and_its_file_named(shards, data):
+def flip_a_bit(shards: Path, data: st.DataObject) -> None:
     path = data.draw(st.sampled_from(files_of(shards)))
     good = path.read_bytes()
     bit = data.draw(st.integers(0, 8 * len(good) - 1))
@@ -100,6 +98,19 @@ def test_every_flipped_bit_is_refused_and_its_file_named(shards, data):
         refused(shards, None, where=path)
     finally:
         path.write_bytes(good)
+
+
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_every_flipped_bit_is_refused_and_its_file_named(shards, data):
+    flip_a_bit(shards, data)
+
+
+@pytest.mark.slow
+@settings(max_examples=1000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_thousand_flipped_bits_are_refused(shards, data):
+    flip_a_bit(shards, data)
 
 
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
