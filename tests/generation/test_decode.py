@@ -17,6 +17,7 @@ OPTIONS = {
     "rotary, grouped": {"positions": "rotary", "n_kv_heads": 1, "norm_type": "rmsnorm", "qk_norm": True},
     "sinusoidal, post": {"positions": "sinusoidal", "norm": "post"},
     "n-grams": {"positions": "none", "ngram": NGramConfig(orders=(2, 3), rows=64), "activation": "swiglu"},
+    "counted": {"positions": "rotary", "ngram": NGramConfig(counted=3), "embedding_norm": True},
 }
 
 
@@ -31,7 +32,10 @@ def small(seed: int = 0, **options: object) -> GPT:
         "n_heads": 2,
         "init_std": 0.5,
     }
-    return GPT(GPTConfig(**(sizes | options))).double()
+    model = GPT(GPTConfig(**(sizes | options))).double()
+    if model.counts is not None:
+        model.counts.fit(torch.randint(11, (500,)))
+    return model
 
 
 class Recorder:

@@ -63,7 +63,8 @@ CONFIGS = st.builds(
     tied_head=st.booleans(),
     qk_norm=st.booleans(),
     attention_output=st.booleans(),
-    ngram=st.sampled_from([NGramConfig(), NGramConfig(orders=(2, 4), rows=33)]),
+    embedding_norm=st.booleans(),
+    ngram=st.sampled_from([NGramConfig(), NGramConfig(orders=(2, 4), rows=33), NGramConfig(counted=3)]),
 )
 
 

@@ -132,6 +132,23 @@ def test_batched_muon_has_the_reference_numbers(nesterov, adjust_lr):
     assert largest_difference(a, b) < 1e-12
 
 
+@pytest.mark.parametrize("implementation", ["reference", "batched"])
+@pytest.mark.parametrize("adjust_lr", ["original", "match_rms_adamw"])
+def test_a_parameter_of_several_matrices_is_updated_like_several_parameters(implementation, adjust_lr):
+    options = {"lr": 0.05, "weight_decay": 0.3, "adjust_lr": adjust_lr, "dtype": torch.float64}
+    rows = (4, 2, 2)
+    apart = parameters(tuple((n, 4) for n in rows), torch.float64)
+    fused = {"qkv": nn.Parameter(torch.cat([p.detach() for p in apart.values()]))}
+    one = Muon(apart.items(), **options, implementation=implementation)
+    two = Muon(fused.items(), **options, implementation=implementation, rows={"qkv": rows})
+    for t in range(5):
+        train(apart, lambda t: None, range(t, t + 1))
+        fused["qkv"].grad = torch.cat([p.grad for p in apart.values() if p.grad is not None])
+        one.step()
+        two.step()
+    torch.testing.assert_close(fused["qkv"], torch.cat(list(apart.values())), rtol=0, atol=1e-12)
+
+
 def by_singular_values(matrix: Tensor, steps: int) -> Tensor:
     """The same polynomial where it is easy to see what it does: on the singular values."""
     a, b, c = NEWTON_SCHULZ
