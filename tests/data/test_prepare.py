@@ -165,8 +165,11 @@ def test_a_text_shorter_than_a_window_is_refused_with_a_context_that_fits(text):
     with pytest.raises(DataError, match="the validation part of the text holds 130 tokens") as caught:
         prepare(text, context_length=130)
     assert caught.value.hint == "--model.context-length=129"
-    with pytest.raises(DataError, match=f"the train part of the text holds {int(0.9 * len(TEXT))} tokens"):
+    with pytest.raises(
+        DataError, match=f"the train part of the text holds {int(0.9 * len(TEXT))} tokens"
+    ) as caught:
         prepare(text, context_length=5000)
+    assert caught.value.hint == "--model.context-length=129"  # what fits both parts
     prepare(text, context_length=129)
     with pytest.raises(DataError, match="the validation part"):  # also where the shards are there already
         prepare(text, context_length=130)

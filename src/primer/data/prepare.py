@@ -186,11 +186,13 @@ class _Job:
         for split in SPLITS:
             count = counts[split]["tokens"]
             if count < window:
-                shorter = self.context_length and count > 2
+                fitting = min(counts[each]["tokens"] for each in SPLITS) - 1
                 raise DataError(
                     f"the {split} part of the text holds {count} tokens, and one window needs {window}",
                     where=self.source.address,
-                    hint=f"--model.context-length={count - 1}" if shorter else "a longer text",
+                    hint=f"--model.context-length={fitting}"
+                    if self.context_length and fitting > 0
+                    else "a longer text",
                 )
 
 
