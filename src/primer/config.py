@@ -269,7 +269,7 @@ def _toml(value: Any, key: str) -> str:
     if not isinstance(value, str):
         return repr(value)
     if any("\ud800" <= char <= "\udfff" for char in value):  # half a character: no Unicode file can hold it
-        raise UsageError(f"{key} is not valid Unicode: {value!r}", hint="rename the file")
+        raise UsageError(f"{key} is not valid Unicode: {value!r}", hint="rename the file, or LC_ALL=C.UTF-8")
     quoted = "".join(
         _ESCAPES.get(char) or (f"\\u{ord(char):04X}" if char < " " or char == "\x7f" else char)
         for char in value

@@ -2,6 +2,9 @@
 
 import io
 import json
+import os
+import signal
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -177,6 +180,26 @@ def test_removing_asks_first(place: Path, trained: Path, capsys, monkeypatch) ->
         assert main(["runs", "rm", "latest", f"--runs-dir={copy}"]) == 0
         assert run.exists() == stays
     assert list(copy.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_says_how_to_go_on_and_has_its_code(place: Path, number: int, code: int) -> None:
+    words = [sys.executable, "-m", "primer", "train", str(place / "poem.txt"), "--train.steps=1000000"]
+    words += [f"--runs-dir={place / f'signal-{number}'}", *SMALL]
+    training = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert training.stderr is not None
+    for line in training.stderr:
+        if line.startswith("step 4/"):
+            training.send_signal(number)
+            break
+    out, err = training.communicate()
+    assert training.returncode == code
+    assert out == ""
+    assert "stopped: stopped after step" in err
+    (run,) = (place / f"signal-{number}").iterdir()
+    assert f"try:    primer resume {run.name[-6:]}" in err
+    assert (run / "checkpoints" / "latest").exists()
 
 
 def test_no_runs_yet(tmp_path, capsys) -> None:

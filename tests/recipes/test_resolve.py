@@ -150,6 +150,7 @@ def test_a_byte_order_mark_is_no_mistake(write) -> None:
     [
         ("shakespear", UsageError, "primer train shakespeare"),
         ("zzzz", UsageError, "one of default"),
+        ("a whole text " * 100, UsageError, "primer train FILE"),
         ("missing.txt", DataError, "a path"),
         ("missing.toml", DataError, None),
         ("some/folder", DataError, "a path"),

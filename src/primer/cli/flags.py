@@ -157,7 +157,8 @@ def _reads_as(kind: Any, text: str) -> bool:
 def _value(kind: Any, texts: list[str], before: Any) -> Any:
     """Plain values out of texts; what does not fit stays text, so that `config.fit` can complain about it."""
     if get_origin(kind) is not tuple:
-        return _plain(kind, texts[-1])
+        (text,) = texts
+        return _plain(kind, text)
     element = get_args(kind)[0]
     if element is not str:
         texts = [part.strip() for text in texts for part in text.split(",") if part.strip()]

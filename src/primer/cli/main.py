@@ -133,6 +133,7 @@ def surroundings(error: BaseException) -> SurroundingsError | None:
             errno.EDQUOT: ("your disk quota is used up", "free some space; what was saved before is intact"),
             errno.EROFS: ("this place is read-only", "--runs-dir=DIR elsewhere"),
             errno.EACCES: ("no permission", "another folder, or other rights on this one"),
+            errno.EFBIG: ("files may not grow that large here", "ulimit -f unlimited, or another disk"),
             errno.EPERM: ("not permitted", "another folder, or other rights on this one"),
         }
         if error.errno in reasons:
@@ -147,7 +148,8 @@ def surroundings(error: BaseException) -> SurroundingsError | None:
 
 
 def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).splitlines()), "") or "no message"
+    line = next(iter(str(error).splitlines()), "") or "no message"
+    return line if len(line) <= 200 else f"{line[:199]}…"
 
 
 def _say(lines: Sequence[tuple[str, str]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Mapping
 from importlib.resources import files
@@ -53,6 +54,8 @@ def _recipe_layers(target: str | Path | None) -> list[Layer]:
     if isinstance(target, str) and target in recipes():
         return _shipped(target)
     path = Path(target)
+    if len(os.fsencode(path.name)) > 255:  # no system has longer names, and asking for one is an error
+        raise UsageError(f"too long for a recipe or a path: {path.name[:40]}…", hint="primer train FILE")
     if path.suffix.lower() == ".toml" and not path.is_dir():
         *bases, (origin, values) = _file_layers(path, ())
         return [*bases, (origin, {"recipe": path.stem, **values})]
