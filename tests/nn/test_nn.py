@@ -9,11 +9,11 @@ from torch.nn import functional as F
 from primer.errors import UsageError
 from primer.nn.cache import LayerCache
 from primer.nn.dropout import Dropout, dropout
-from primer.nn.feed_forward import FeedForward, gelu, swiglu
+from primer.nn.feed_forward import FeedForward, gelu, relu2, swiglu
 from primer.nn.loss import cross_entropy
 from primer.nn.ngram import HashedNGrams, ngram_ids
 from primer.nn.norm import LayerNorm, RMSNorm, layer_norm, rms_norm
-from primer.nn.positions import Rotary, sinusoids
+from primer.nn.positions import Rotary, rotate, sinusoids
 
 torch.manual_seed(0)
 
@@ -58,16 +58,37 @@ def test_rotary_scores_depend_on_distance_alone() -> None:
     assert float(rotary(q, 9).norm()) == pytest.approx(float(q.norm()), rel=1e-6)
 
 
+def test_rotary_turns_pairs_by_the_papers_angles() -> None:
+    x = torch.randn(1, 5, 2, 6, dtype=torch.float64)
+    turned = Rotary(16, 6).double()(x, start=3)
+    for t, i in ((0, 0), (4, 1), (2, 2)):
+        angle = (3 + t) * 10000 ** (-2 * i / 6)
+        first, second = x[0, t, 1, 2 * i].item(), x[0, t, 1, 2 * i + 1].item()
+        assert turned[0, t, 1, 2 * i].item() == pytest.approx(
+            first * math.cos(angle) - second * math.sin(angle), abs=1e-6
+        )
+        assert turned[0, t, 1, 2 * i + 1].item() == pytest.approx(
+            second * math.cos(angle) + first * math.sin(angle), abs=1e-6
+        )
+    rotary = Rotary(16, 6)
+    torch.testing.assert_close(rotate(x.float(), rotary.cos[:5], rotary.sin[:5]), rotary(x.float()))
+
+
 def test_bends() -> None:
     x = torch.linspace(-3, 3, 13, dtype=torch.float64)
     torch.testing.assert_close(gelu(x), x * 0.5 * (1 + torch.erf(x / 2**0.5)), atol=2e-3, rtol=0)
     gate, value = torch.randn(2, 4, 6)
     torch.testing.assert_close(swiglu(torch.cat([gate, value], -1)), gate * gate.sigmoid() * value)
-    relu2 = FeedForward(2, 2, activation="relu2", bias=False)
+    network = FeedForward(2, 2, activation="relu2", bias=False)
     with torch.no_grad():
-        relu2.expand.weight.copy_(torch.eye(2))
-        relu2.contract.weight.copy_(torch.eye(2))
-    assert relu2(torch.tensor([[[3.0, -3.0]]])).tolist() == [[[9.0, 0.0]]]
+        network.expand.weight.copy_(torch.eye(2))
+        network.contract.weight.copy_(torch.eye(2))
+    assert network(torch.tensor([[[3.0, -3.0]]])).tolist() == [[[9.0, 0.0]]]
+
+
+def test_relu2_has_the_gradient_of_its_formula() -> None:
+    x = torch.randn(40, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(relu2, (x,))
 
 
 def test_label_smoothing_is_a_softened_target() -> None:

@@ -66,13 +66,14 @@ class MultiHeadAttention(nn.Module):
     ) -> tuple[Float[Tensor, "B H T D"], Float[Tensor, "B Hkv T D"], Float[Tensor, "B Hkv T D"]]:
         """Queries, keys and values of every head; the first token stands at position `start`."""
         B, T, _ = x.shape
-        heads = self.qkv(x).view(B, T, self.n_heads + 2 * self.n_kv_heads, self.d_head).transpose(1, 2)
-        q, k, v = heads.split([self.n_heads, self.n_kv_heads, self.n_kv_heads], dim=1)
+        heads = self.qkv(x).view(B, T, -1, self.d_head)
+        qk, v = heads.split([self.n_heads + self.n_kv_heads, self.n_kv_heads], dim=2)
         if self.qk_norm:
-            q, k = self.qk_norm(q), self.qk_norm(k)
+            qk = self.qk_norm(qk)
         if self.rotary:
-            q, k = self.rotary(q, start), self.rotary(k, start)
-        return self.q(q), self.k(k), self.v(v)
+            qk = self.rotary(qk, start)
+        q, k = qk.split([self.n_heads, self.n_kv_heads], dim=2)
+        return self.q(q.transpose(1, 2)), self.k(k.transpose(1, 2)), self.v(v.transpose(1, 2))
 
     def attend(
         self, q: Float[Tensor, "B H T D"], k: Float[Tensor, "B Hkv S D"], v: Float[Tensor, "B Hkv S D"]

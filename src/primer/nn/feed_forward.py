@@ -1,8 +1,9 @@
 """The position-wise feed-forward network: two linear layers with a bend between them."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -13,9 +14,25 @@ from primer.nn.probe import Probe
 Activation = Literal["relu", "gelu", "relu2", "swiglu"]
 
 
-def relu2(x: Tensor) -> Tensor:
+class _Relu2(torch.autograd.Function):
+    """One tensor is kept for the gradient, 2·max(0, x), where F.relu(x).square() keeps two."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        positive = F.relu(x)
+        ctx.save_for_backward(positive)
+        return positive.square()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        (positive,) = ctx.saved_tensors
+        return torch.mul(grads[0], positive).mul_(2)
+
+
+def relu2(x: Float[Tensor, "*B F"]) -> Float[Tensor, "*B F"]:
     """max(0, x)² — So et al. 2021."""
-    return F.relu(x).square()
+    out: Tensor = _Relu2.apply(x)  # type: ignore[no-untyped-call]
+    return out
 
 
 def gelu(x: Tensor) -> Tensor:

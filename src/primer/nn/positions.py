@@ -1,7 +1,7 @@
 """How a model that sees a set of tokens learns their order."""
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Complex, Float, Int
 from torch import Tensor, nn
 
 
@@ -26,38 +26,47 @@ class SinusoidalPositions(nn.Module):
         return self.table[positions]
 
 
-def rotary_table(length: int, width: int, base: float = 10000.0) -> tuple[Tensor, Tensor]:
-    """cos and sin of t · base^(−2i/D), both (T, D/2) — Su et al. 2021, §3.2.2."""
+def rotary_angles(length: int, width: int, base: float = 10000.0) -> Float[Tensor, "T half"]:
+    """t · base^(−2i/D): by how much pair i of a head is turned at position t — Su et al. 2021, §3.2.2."""
     frequency = base ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
-    angles = torch.arange(length, dtype=torch.float64)[:, None] * frequency
-    return angles.cos().float(), angles.sin().float()
+    return torch.arange(length, dtype=torch.float64)[:, None] * frequency
 
 
 def rotate(
-    x: Float[Tensor, "B H T D"], cos: Float[Tensor, "T half"], sin: Float[Tensor, "T half"]
-) -> Float[Tensor, "B H T D"]:
-    """Turn each pair (x_i, x_{i+D/2}) by its position's angle.
+    x: Float[Tensor, "B T H D"], cos: Float[Tensor, "T half"], sin: Float[Tensor, "T half"]
+) -> Float[Tensor, "B T H D"]:
+    """Turn each pair of neighbours (x_2i, x_2i+1) of every head by its position's angle (Su et al. 2021, eq. 15).
 
-    The score of a query with a key then depends on how far apart they are, not on where they stand
-    (Su et al. 2021, eq. 16). Pairs are taken from the two halves of the head, as in GPT-NeoX and Llama.
+    The score of a query with a key then depends on how far apart they are, not on where they stand (eq. 16).
     """
-    first, second = x.chunk(2, dim=-1)
-    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+    cos, sin = cos[:, None].to(x.dtype), sin[:, None].to(x.dtype)  # the same for all heads
+    even, odd = x[..., 0::2], x[..., 1::2]
+    return torch.stack([even * cos - odd * sin, odd * cos + even * sin], dim=-1).flatten(-2)
+
+
+def rotate_pairs(x: Float[Tensor, "B T H D"], turns: Complex[Tensor, "T half"]) -> Float[Tensor, "B T H D"]:
+    """`rotate` in one pass: a pair is a complex number, and a turn by φ is a product with e^(iφ)."""
+    pairs = torch.view_as_complex(x.unflatten(-1, (-1, 2)))  # (B, T, H, D/2)
+    return torch.view_as_real(pairs * turns[:, None].to(pairs.dtype)).flatten(-2)
 
 
 class Rotary(nn.Module):
-    """The tables of `rotate` for every position of a context."""
+    """cos and sin for every position of a context."""
 
     cos: Tensor
     sin: Tensor
 
     def __init__(self, length: int, d_head: int, base: float = 10000.0) -> None:
         super().__init__()
-        cos, sin = rotary_table(length, d_head, base)
-        self.register_buffer("cos", cos, persistent=False)
-        self.register_buffer("sin", sin, persistent=False)
+        angles = rotary_angles(length, d_head, base)
+        self.register_buffer("cos", angles.cos().float(), persistent=False)
+        self.register_buffer("sin", angles.sin().float(), persistent=False)
 
-    def forward(self, x: Float[Tensor, "B H T D"], start: int = 0) -> Float[Tensor, "B H T D"]:
+    def forward(self, x: Float[Tensor, "B T H D"], start: int = 0) -> Float[Tensor, "B T H D"]:
         """Rotate heads whose first position is `start`."""
-        stop = start + x.shape[-2]
-        return rotate(x, self.cos[start:stop].to(x.dtype), self.sin[start:stop].to(x.dtype))
+        cos, sin = (table[start : start + x.shape[1]] for table in (self.cos, self.sin))
+        if (
+            x.device.type == "cpu" and x.dtype.itemsize >= 4
+        ):  # bf16 has no complex form, compilers no use for it
+            return rotate_pairs(x, torch.complex(cos, sin))
+        return rotate(x, cos, sin)

@@ -299,6 +299,7 @@ def enter(config: RunConfig, stack: ExitStack) -> tuple[torch.device, World]:
         device = torch.device("cuda", place().local_rank)
         torch.cuda.set_device(device)
     devices.set_threads(config.train.threads)
+    devices.reuse_memory()
     return device, stack.enter_context(joined(device))
 
 
