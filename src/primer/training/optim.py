@@ -190,8 +190,8 @@ class Muon(_Group):
 
     It is for the blocks' matrices; embeddings, the output layer, gains and biases belong to AdamW (ibid.).
     `dtype` is what `orthogonalise` computes in; unset, it follows the device (`orthogonalise_dtype`).
-    `rows` names parameters that hold several matrices one below the other, and the rows of each: queries, keys
-    and values are projected by one matrix, but have nothing to be orthogonal to each other for.
+    `rows` names parameters that hold several matrices one below the other, and the rows of each: queries,
+    keys and values are projected by one matrix, but have nothing to be orthogonal to each other for.
     `implementation="reference"` takes one matrix at a time; "batched" takes all of one shape at once.
     """
 
@@ -213,6 +213,8 @@ class Muon(_Group):
         self.rows = rows or {}
         if not 0 <= momentum < 1:
             raise UsageError(f"momentum must lie in [0, 1), got {momentum}")
+        if ns_steps < 1:
+            raise UsageError(f"Newton–Schulz takes at least one step, got {ns_steps}")
         for name, p in self.parameters.items():
             if p.ndim != 2:
                 raise UsageError(f"Muon updates matrices only, {name} has shape {tuple(p.shape)}")
@@ -256,12 +258,16 @@ class Muon(_Group):
             for piece, update in zip(self._pieces(name, fused), self._pieces(name, u), strict=True):
                 alike[piece.shape, piece.dtype, piece.device].append((piece, update))
         for pairs in alike.values():
-            stacked = self._orthogonalise(torch.stack([u for _, u in pairs]))
+            stacked = self._orthogonalise(torch.stack([u for _, u in pairs]), fewest_products=True)
             for (p, _), o in zip(pairs, stacked, strict=True):
                 p.add_(o, alpha=-lr * self._scale(p))
 
-    def _orthogonalise(self, update: Tensor) -> Tensor:
-        return orthogonalise(update, self.ns_steps, self.dtype or orthogonalise_dtype(update.device))
+    def _orthogonalise(self, update: Tensor, fewest_products: bool = False) -> Tensor:
+        dtype = self.dtype or orthogonalise_dtype(update.device)
+        short, long = sorted(update.shape[-2:])
+        if fewest_products and long >= 2 * short and dtype.itemsize >= 4:
+            return orthogonalise_long(update, self.ns_steps, dtype)
+        return orthogonalise(update, self.ns_steps, dtype)
 
     def _scale(self, p: Tensor) -> float:
         rows, columns = p.shape
@@ -281,16 +287,46 @@ def orthogonalise(
     by it brings all of them into (0, 1].
     """
     a, b, c = NEWTON_SCHULZ
-    tall = update.shape[-2] > update.shape[-1]
-    x = update.to(dtype)
-    x = x.mT if tall else x  # X Xᵀ is then the smaller of the two squares
-    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
+    x, tall = _prepared(update, dtype)
     multiply_add = torch.baddbmm if x.ndim == 3 else torch.addmm
     for _ in range(steps):
         square = x @ x.mT
         square = multiply_add(square, square, square, beta=b, alpha=c)  # b·XXᵀ + c·(XXᵀ)²
         x = multiply_add(x, square, x, beta=a)
     return (x.mT if tall else x).to(update.dtype)
+
+
+def orthogonalise_long(
+    update: Float[Tensor, "*K M N"], steps: int = 5, dtype: torch.dtype = torch.float32
+) -> Float[Tensor, "*K M N"]:
+    """`orthogonalise` in fewer products where one side is at least twice the other: for 1 : 4, 25 and not
+    45.
+
+    Every iterate is Q·X, Q a polynomial of G = X·Xᵀ, and its own square is Q·G·Q: small squares are all
+    that has to be multiplied until Q is known. What is rounded off G grows by a² a step, so bfloat16 is
+    too coarse.
+    """
+    a, b, c = NEWTON_SCHULZ
+    x, tall = _prepared(update, dtype)
+    multiply_add = torch.baddbmm if x.ndim == 3 else torch.addmm
+    square = x @ x.mT
+    p = multiply_add(square, square, square, beta=b, alpha=c)  # b·G + c·G²: one step multiplies X by a·I + p
+    q = p + a * torch.eye(x.shape[-2], dtype=dtype, device=x.device)
+    for _ in range(steps - 1):
+        square = multiply_add(square, p, square, beta=a)
+        square = multiply_add(square, square, p, beta=a)  # (a·I + p)·G·(a·I + p)
+        p = multiply_add(square, square, square, beta=b, alpha=c)
+        q = multiply_add(q, p, q, beta=a)
+    x = q @ x
+    return (x.mT if tall else x).to(update.dtype)
+
+
+def _prepared(update: Tensor, dtype: torch.dtype) -> tuple[Tensor, bool]:
+    """The matrix lying down, so that X·Xᵀ is the smaller of its two squares, and no singular value above 1."""
+    tall = update.shape[-2] > update.shape[-1]
+    x = update.to(dtype)
+    x = x.mT if tall else x
+    return x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7), tall
 
 
 def orthogonalise_dtype(device: torch.device) -> torch.dtype:
