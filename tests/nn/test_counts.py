@@ -73,12 +73,15 @@ def test_tables_travel(text: list[int]) -> None:
     assert torch.equal(counts(read), other(read))
 
 
-def test_the_mixture_begins_as_the_longest_count() -> None:
-    mixture = NGramMixture(8, 3)
-    mixture.start()
-    log_p = torch.randn(2, 4, 3, V)
-    torch.testing.assert_close(mixture(torch.randn(2, 4, 8), log_p), log_p[:, :, -1])
+def test_the_mixture_begins_as_a_mean_and_weighs_what_it_learned() -> None:
+    log_p = torch.randn(2, 4, 5, V)
+    for longest, mean in ((5, log_p[:, :, 2:].mean(2)), (2, log_p[:, :, 1])):
+        mixture = NGramMixture(8, longest)
+        mixture.start()
+        torch.testing.assert_close(mixture(torch.randn(2, 4, 8), log_p[:, :, :longest]), mean)
     with torch.no_grad():
-        mixture.trust.bias.copy_(torch.tensor([1.0, 2.0, -1.0]))
-    expected = log_p[:, :, 0] + 2 * log_p[:, :, 1] - log_p[:, :, 2]
-    torch.testing.assert_close(mixture(torch.randn(2, 4, 8), log_p), expected)
+        mixture.trust.bias.copy_(torch.tensor([1.0, -2.0]))
+        mixture.trust.weight[0, 3] = 0.5
+    h = torch.randn(2, 4, 8)
+    expected = (1 + 0.5 * h[..., 3:4]) * log_p[:, :, 0] - 2 * log_p[:, :, 1]
+    torch.testing.assert_close(mixture(h, log_p[:, :, :2]), expected)

@@ -127,7 +127,8 @@ class CountedNGrams(nn.Module):
 class NGramMixture(nn.Module):
     """Adds Σ_k (g_k + (W·h)_k) · log p_k to the logits: how far to trust each count, seen from the context h.
 
-    A product of experts, as in PAQ's mixing of contexts (Mahoney 2005). It begins as p_K alone.
+    A product of experts, as in PAQ's mixing of contexts (Mahoney 2005). It begins as the geometric mean of the
+    orders from 3 on: the longest alone is too sure of what it saw once.
     """
 
     def __init__(self, d_model: int, longest: int) -> None:
@@ -139,7 +140,8 @@ class NGramMixture(nn.Module):
         nn.init.zeros_(self.trust.weight)
         nn.init.zeros_(self.trust.bias)
         with torch.no_grad():
-            self.trust.bias[-1] = 1.0
+            trusted = self.trust.bias[min(2, len(self.trust.bias) - 1) :]
+            trusted.fill_(1 / len(trusted))
 
     def forward(self, h: Float[Tensor, "B T C"], log_p: Float[Tensor, "B T K V"]) -> Float[Tensor, "B T V"]:
         return (self.trust(h).unsqueeze(-2) @ log_p).squeeze(-2)
