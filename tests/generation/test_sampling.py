@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from primer.errors import DataError, UsageError
 from primer.generation.sampling import Sampling, choose, distribution
 
-LOGITS = st.lists(st.floats(-8, 8, width=32), min_size=1, max_size=12, unique=True)
+# In eighths: two logits are equal or clearly different, however a filter rounds.
+LOGITS = st.lists(st.integers(-64, 64).map(lambda n: n / 8), min_size=1, max_size=12, unique=True)
 
 
 def slowly(logits: list[float], sampling: Sampling, previous: set[int]) -> list[float]:
@@ -54,7 +55,7 @@ def slowly(logits: list[float], sampling: Sampling, previous: set[int]) -> list[
     top_k=st.integers(0, 14),
     top_p=st.sampled_from([0.05, 0.37, 0.81, 1.0]),
     min_p=st.sampled_from([0.0, 0.013, 0.41, 1.0]),
-    penalty=st.sampled_from([1.0, 1.7, 0.6]),
+    penalty=st.sampled_from([1.0, math.sqrt(3), 1 / math.sqrt(2)]),
     previous=st.sets(st.integers(0, 11), max_size=4),
 )
 def test_every_filter_is_its_definition(logits, temperature, top_k, top_p, min_p, penalty, previous):
@@ -64,6 +65,18 @@ def test_every_filter_is_its_definition(logits, temperature, top_k, top_p, min_p
         torch.tensor([logits], dtype=torch.float64), sampling, torch.tensor([sorted(previous)])
     )
     assert ours[0].tolist() == pytest.approx(slowly(logits, sampling, previous), abs=1e-9)
+
+
+@pytest.mark.parametrize(("p", "kept"), [(0.01, 1), (0.49, 1), (0.51, 2), (0.79, 2), (0.81, 3), (0.96, 4)])
+def test_top_p_keeps_just_enough(p, kept):
+    probabilities = torch.tensor([[0.15, 0.5, 0.05, 0.3]])
+    assert distribution(probabilities.log(), Sampling(top_p=p)).count_nonzero() == kept
+
+
+def test_greedy_is_penalised_too():
+    logits = torch.tensor([[2.0, 1.5]])
+    sampling = Sampling(temperature=0.0, repetition_penalty=2.0)
+    assert choose(logits, sampling, previous=torch.tensor([[0]])).item() == 1
 
 
 def test_rows_are_independent():

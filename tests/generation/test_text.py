@@ -65,6 +65,11 @@ def test_text_is_held_only_while_it_could_become_a_stop_string():
     assert spoken([b"a", b"EN"], ["END"]) == ["a", "", "EN"]
 
 
+def test_of_stop_strings_that_are_complete_at_once_the_longest_counts():
+    assert "".join(spoken([b"x", b"a", b"b"], ["b", "ab"])) == "x"
+    assert "".join(spoken([b"xab"], ["ab", "b"])) == "x"
+
+
 def test_half_a_character_waits_and_a_broken_one_is_replaced():
     euro = "€".encode()
     assert spoken([euro[:1], euro[1:2], euro[2:]], []) == ["", "", "€", ""]
