@@ -67,10 +67,15 @@ def test_no_window_is_lost_between_epochs(size, seed):
 
 
 def test_epochs_differ_in_offset_and_order():
-    batches = stream(np.arange(8 * 100 + 1), 100, 8)
-    first, second = rows(batches.next()), rows(batches.next())
-    assert first != second
-    assert sorted(first) != first
+    batches = stream(np.arange(8 * 100 + 1), 1, 8)
+    starts: dict[int, list[int]] = {}
+    while batches.epoch < 3:
+        ((start, *_),) = rows(batches.next())
+        starts.setdefault(batches.epoch, []).append(start)
+    orders = [[start // 8 for start in starts[epoch]] for epoch in range(3)]
+    assert all(sorted(order) == list(range(len(order))) != order for order in orders[:2])
+    assert orders[0][:50] != orders[1][:50]
+    assert len({min(starts[epoch]) for epoch in range(2)}) == 2
     assert len({min(row[0] for row in rows(stream(seed=s, batch_size=24).next())) for s in range(50)}) > 4
 
 

@@ -78,6 +78,25 @@ def test_another_text_or_another_way_are_other_shards(text):
     assert len(paths) == 4
 
 
+def test_another_decoding_is_never_taken_for_this_one(tmp_path):
+    (tmp_path / "t.txt").write_bytes(b"caf\x80 au lait " * 9)
+
+    def last(**options):
+        return prepare(tmp_path / "t.txt", **options).tokenizer.characters[-1]
+
+    assert last(encoding="cp1252") == "€"
+    assert last(encoding="latin-1") == "\x80"
+    assert last(encoding_errors="replace") == "\N{REPLACEMENT CHARACTER}"
+    assert last(encoding_errors="ignore") == "u"
+
+
+def test_what_was_skipped_once_is_still_an_error_when_asked(text):
+    tokenizer = CharTokenizer("".join(sorted(set(TEXT) - {"–"})))
+    prepare(text, tokenizer=tokenizer, unknown="skip")
+    with pytest.raises(DataError, match="EN DASH"):
+        prepare(text, tokenizer=tokenizer)
+
+
 def test_shards_do_not_depend_on_where_or_how_often_they_are_made(text, tmp_path):
     first = prepare(text, out=tmp_path / "one")
     second = prepare(text.rename(tmp_path / "moved.txt"), out=tmp_path / "two")
