@@ -1,9 +1,14 @@
-"""What every figure needs to be believed: the command, the commit, the hardware, the date."""
+"""What a figure needs to be believed: turns taken in one run, the command, the commit, the hardware,
+the date.
+"""
 
 import datetime
 import json
+import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +17,17 @@ import torch
 from primer.device import describe
 
 ROOT = Path(__file__).parents[1]
+
+
+def take_turns(contestants: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each contestant in each round."""
+    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    for _ in range(rounds):
+        for name, run in contestants.items():
+            started = time.perf_counter()
+            run()
+            seconds[name].append(time.perf_counter() - started)
+    return seconds
 
 
 def write(name: str, figures: dict[str, Any], *, measured: tuple[str, ...], device: str = "cpu") -> Path:
@@ -23,6 +39,7 @@ def write(name: str, figures: dict[str, Any], *, measured: tuple[str, ...], devi
         "commit": commit(measured),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "hardware": describe(torch.device(device)),
+        "load_average": [round(load, 2) for load in os.getloadavg()],
         "figures": figures,
     }
     path = ROOT / "benchmarks" / "results" / f"{name}.json"

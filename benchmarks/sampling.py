@@ -9,8 +9,6 @@ whatever else the machine does hits both. Goal: ≥ 5 ×.
 import argparse
 import os
 import statistics
-import time
-from collections.abc import Callable
 
 import torch
 from rich.console import Console
@@ -21,7 +19,7 @@ from baseline import SIZES, classes
 from primer.generation.decode import generate
 from primer.models.gpt import GPT
 from primer.models.lecture import to_gpt
-from receipt import write
+from receipt import take_turns, write
 
 START, TOKENS = 128, 128
 MEASURED = ("src/primer/generation", "src/primer/models", "src/primer/nn", "src/primer/kernels", "benchmarks")
@@ -47,17 +45,6 @@ def check(theirs: nn.Module, ours: GPT, prompt: Tensor) -> None:
         ids = list(generate(ours, prompt, max_tokens=TOKENS, generator=generator, use_cache=use_cache))
         assert torch.equal(torch.stack(ids, dim=1), expected), f"other ids, use_cache={use_cache}"
     theirs.float(), ours.float()
-
-
-def take_turns(contestants: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each contestant in each round."""
-    seconds: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in range(rounds):
-        for name, run in contestants.items():
-            started = time.perf_counter()
-            run()
-            seconds[name].append(time.perf_counter() - started)
-    return seconds
 
 
 def main() -> None:
