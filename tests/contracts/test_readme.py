@@ -1,0 +1,65 @@
+"""README is executed: its commands are understood, its Python runs."""
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import primer
+from primer.cli.main import main
+from primer.recipes.resolve import recipes
+
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+TINY: dict[str, Any] = {
+    "model.d_model": 16,
+    "model.n_layers": 1,
+    "model.n_heads": 2,
+    "train.steps": 2,
+    "train.batch_size": 2,
+    "train.micro_batch": 2,
+    "train.short_context": 0,
+    "train.device": "cpu",
+    "schedule.warmup": 1,
+    "sample.tokens": 4,
+}
+
+
+def commands(verb: str) -> list[list[str]]:
+    """The lines of README that begin with `primer VERB`, as words."""
+    return [shlex.split(line, comments=True) for line in re.findall(rf"^primer {verb}\b.*$", README, re.M)]
+
+
+def test_every_train_command_is_understood(
+    tmp_path: Path, text_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "my.txt").write_text(text_file.read_text())
+    monkeypatch.chdir(tmp_path)
+    found = commands("train")
+    assert len(found) >= 3
+    for words in found:
+        assert main([*words[1:], "--print-config"]) == 0, words
+        assert "[model]" in capsys.readouterr().out
+
+
+def test_every_verb_that_is_shown_exists(capsys: pytest.CaptureFixture[str]) -> None:
+    verbs = set(re.findall(r"^primer (\w+)", README, re.M))
+    assert {"train", "sample", "eval", "runs", "resume", "plan", "doctor"} <= verbs
+    for verb in verbs:
+        assert main([verb, "--help"]) == 0
+
+
+def test_the_table_of_recipes_is_whole() -> None:
+    listed = re.findall(r"^\| `([\w-]+)` \|", README, re.M)
+    assert sorted(listed) == sorted(recipes())
+
+
+def test_the_python_runs(real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", README, re.S)
+    monkeypatch.chdir(tmp_path)
+    train, resume = primer.train, primer.resume
+    monkeypatch.setattr(primer, "train", lambda target: train(target, flags=TINY))
+    monkeypatch.setattr(primer, "resume", lambda run, flags: resume(run, flags={"train.steps": 3}))
+    exec(block, {})
+    assert [row["step"] for row in primer.load("latest").metrics() if "loss" in row] == [1, 2, 3]
