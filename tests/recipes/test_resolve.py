@@ -168,3 +168,13 @@ def test_a_bad_flag_is_named() -> None:
         resolve("lecture", flags={"train.stesp": 3})
     assert caught.value.where == "flag"
     assert caught.value.hint == "train.steps"
+
+
+def test_a_short_run_has_a_short_warmup_unless_one_was_asked_for() -> None:
+    recipe = resolve("shakespeare").config
+    assert recipe.schedule.warmup > 3
+    short = resolve("shakespeare", flags={"train.steps": 3})
+    assert short.config.schedule.warmup == recipe.schedule.warmup * 3 // recipe.train.steps
+    assert "fewer steps" in short.origins["schedule.warmup"]
+    with pytest.raises(UsageError, match="longer than the run"):
+        resolve("shakespeare", flags={"train.steps": 3, "schedule.warmup": 4})

@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from primer.config import Resolved, merge, nested
+from primer.config import Resolved, dotted, merge, nested
 from primer.errors import DataError, SurroundingsError, UsageError, nearest
 from primer.recipes.config import RunConfig
 
@@ -45,7 +45,22 @@ def resolve(
         layers += _file_layers(Path(file), ())
     if flags:
         layers.append(("flag", flags))
-    return merge(RunConfig, layers)
+    return merge(RunConfig, _with_shorter_warmup(layers))
+
+
+def _with_shorter_warmup(layers: list[Layer]) -> list[Layer]:
+    """A run made shorter than its recipe's warm-up warms up for the same share of its steps.
+
+    A warm-up that was itself asked for stays what it is, and one that is too long is then an error.
+    """
+    above = [dotted(values) for origin, values in layers if not origin.startswith("recipe ")]
+    asked = {key: value for values in above for key, value in values.items()}
+    steps = asked.get("train.steps")
+    recipe = merge(RunConfig, [layer for layer in layers if layer[0].startswith("recipe ")]).config
+    if not isinstance(steps, int) or "schedule.warmup" in asked or not 0 < steps < recipe.schedule.warmup:
+        return layers
+    shorter = recipe.schedule.warmup * steps // recipe.train.steps
+    return [*layers, ("the recipe's, for fewer steps", {"schedule.warmup": shorter})]
 
 
 def _recipe_layers(target: str | Path | None) -> list[Layer]:

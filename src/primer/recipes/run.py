@@ -24,7 +24,7 @@ from primer import tokens as tokenizers
 from primer.data.batches import evaluation_windows
 from primer.data.prepare import prepare
 from primer.data.shards import ShardDirectory
-from primer.errors import DataError, StoppedError, UsageError
+from primer.errors import DataError, DivergedError, StoppedError, UsageError
 from primer.evals.perplexity import score
 from primer.generation.sampling import Sampling
 from primer.generation.text import streams
@@ -266,7 +266,7 @@ def work(
         finished = fit(trainer, session)
     except BaseException as error:
         if first:
-            run.update_facts(status=type(error).__name__.removesuffix("Error").lower())
+            run.update_facts(status="diverged" if isinstance(error, DivergedError) else "failed", ended=now())
         if hasattr(error, "where") and session.saved:
             error.where = f"{error.where}; the last good checkpoint is {run.checkpoints / session.saved}"
         raise

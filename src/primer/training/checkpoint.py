@@ -8,6 +8,7 @@ directory → rename → fsync the parent → read it back → only then point `
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -51,8 +52,8 @@ def save(
         shutil.rmtree(temporary)
     temporary.mkdir()
     try:
-        safetensors.torch.save_file(_plain(model), temporary / "model.safetensors")
-        safetensors.torch.save_file(_plain(optim), temporary / "optim.safetensors")
+        _write_tensors(temporary / "model.safetensors", model)
+        _write_tensors(temporary / "optim.safetensors", optim)
         (temporary / "state.json").write_text(json.dumps(state, indent=1), encoding="utf-8")
         write_manifest(temporary, step)
         for name in (*FILES, "manifest.json"):
@@ -219,6 +220,18 @@ def _no_strangers(names: list[str], verb: str, where: str) -> None:
     if names:
         rest = f" and {len(names) - 3} more" if len(names) > 3 else ""
         raise DataError(f"the checkpoint {verb} {', '.join(names[:3])}{rest}", where=where)
+
+
+def _write_tensors(file: Path, tensors: dict[str, Tensor]) -> None:
+    """Write a safetensors file; what the disk refuses is the OSError that it would be anywhere else."""
+    try:
+        safetensors.torch.save_file(_plain(tensors), file)
+    except safetensors.SafetensorError as error:
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise
+        code = int(number[1])
+        raise OSError(code, os.strerror(code), str(file)) from error
 
 
 def _plain(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
