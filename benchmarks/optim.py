@@ -94,7 +94,7 @@ def main() -> None:
     if options.save:
         figures = {"milliseconds_a_step": best, "rounds": options.rounds, "muon_follows_to": follows}
         name = "optim" if options.threads == os.cpu_count() else f"optim-{options.threads}-thread"
-        print(write(name, figures, measured=("src/primer/training/optim.py", "benchmarks")).name)
+        print(write(name, figures, measured=("src/primer/training/optim.py", "benchmarks/optim.py")).name)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,4 @@
-"""What a figure needs to be believed: turns taken in one run, the command, the commit, the hardware,
-the date.
-"""
+"""What a figure needs to be believed: turns taken in one run, command, commit, hardware, date."""
 
 import datetime
 import json
@@ -31,11 +29,10 @@ def take_turns(contestants: dict[str, Callable[[], object]], rounds: int) -> dic
 
 
 def write(name: str, figures: dict[str, Any], *, measured: tuple[str, ...], device: str = "cpu") -> Path:
-    """Keep `figures` as results/<name>.json. The commit is marked dirty where a `measured` path was
-    changed.
-    """
+    """Keep `figures` as results/<name>.json; the commit is marked where a `measured` path was changed."""
+    variables = [f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith("OMP_")]
     receipt = {
-        "command": " ".join(["python", *(Path(a).as_posix() for a in sys.argv)]),
+        "command": " ".join([*variables, "python", *(Path(a).as_posix() for a in sys.argv)]),
         "commit": commit(measured),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "hardware": describe(torch.device(device)),

@@ -22,7 +22,13 @@ from primer.models.lecture import to_gpt
 from receipt import take_turns, write
 
 START, TOKENS = 128, 128
-MEASURED = ("src/primer/generation", "src/primer/models", "src/primer/nn", "src/primer/kernels", "benchmarks")
+MEASURED = (
+    "src/primer/generation",
+    "src/primer/models",
+    "src/primer/nn",
+    "src/primer/kernels",
+    "benchmarks/sampling.py",
+)
 
 
 def models() -> tuple[nn.Module, GPT]:
