@@ -101,9 +101,8 @@ class AdamW(_Group):
         θ ← θ − lr·weight_decay·θ − lr·m̂ / (√v̂ + eps)
 
     The divisions make up for m and v having started at zero (§3). t ("step") counts a parameter's own
-    updates. `implementation="reference"` is these lines, one parameter at a time; "fused" is one pass
-    over memory for all of them (on two cores 4 to 6 times as fast). State takes twice the parameters'
-    bytes.
+    updates. `implementation="reference"` is these lines, one parameter at a time; "fused" is one pass over
+    memory for all of them (`benchmarks/optim.py`). State takes twice the parameters' bytes.
     """
 
     def __init__(
@@ -299,8 +298,7 @@ def orthogonalise(
 def orthogonalise_long(
     update: Float[Tensor, "*K M N"], steps: int = 5, dtype: torch.dtype = torch.float32
 ) -> Float[Tensor, "*K M N"]:
-    """`orthogonalise` in fewer products where one side is at least twice the other: for 1 : 4, 25 and not
-    45.
+    """`orthogonalise` in fewer products where one side is at least twice the other: 25, not 45, for 1 : 4.
 
     Every iterate is Q·X, Q a polynomial of G = X·Xᵀ, and its own square is Q·G·Q: small squares are all
     that has to be multiplied until Q is known. What is rounded off G grows by a² a step, so bfloat16 is
