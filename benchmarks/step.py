@@ -32,7 +32,8 @@ from primer.models.gpt import GPT
 from primer.models.lecture import to_gpt
 from primer.recipes.build import build_model, build_trainer, choose_micro_batch
 from primer.recipes.resolve import resolve
-from primer.recipes.run import complete, prepare_data, with_micro_batch
+from primer.recipes.run import complete, with_micro_batch
+from primer.recipes.text import prepare_data
 from primer.training.distributed import World
 from receipt import write
 

@@ -25,9 +25,6 @@ from primer.tokens import ByteTokenizer, CharTokenizer
 from primer.tokens.char import alphabet
 
 MEASURED = ("benchmarks/text.py", *(f"src/primer/{room}" for room in ("assets.py", "tokens", "corpus", "data")))
-    "benchmarks/text.py",
-    *(f"src/primer/{room}" for room in ("assets.py", "tokens", "corpus", "data")),
-)
 SAMPLE = 50_000_000
 """Characters that the tokenizers are timed on, at most."""
 

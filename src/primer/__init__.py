@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from primer.models.config import GPTConfig as GPTConfig
     from primer.models.gpt import GPT as GPT
-    from primer.recipes.run import Run as Run
+    from primer.recipes.loaded import Run as Run
     from primer.recipes.run import load as load
     from primer.recipes.run import resume as resume
     from primer.recipes.run import train as train
@@ -22,7 +22,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "GPT": "primer.models.gpt",
     "GPTConfig": "primer.models.config",
-    "Run": "primer.recipes.run",
+    "Run": "primer.recipes.loaded",
     "load": "primer.recipes.run",
     "resume": "primer.recipes.run",
     "train": "primer.recipes.run",

@@ -91,7 +91,7 @@ def test_longer_training_goes_on_from_the_end(run: primer.Run, tmp_path: Path) -
 
 
 def test_init_from_starts_with_the_others_weights(run: primer.Run, text_file: Path, tmp_path: Path) -> None:
-    flags = {**TINY, "optim.lr": 1e-12, "train.steps": 2, "schedule.warmup": 0}
+    flags = {**TINY, "optim.name": "adamw", "optim.lr": 1e-12, "train.steps": 2, "schedule.warmup": 0}
     child = primer.train(text_file, flags=flags, runs_dir=tmp_path / "runs", init_from=run.path)
     for name, tensor in weights(run).items():
         torch.testing.assert_close(weights(child)[name], tensor, atol=1e-6, rtol=0)

@@ -18,7 +18,7 @@ from primer.cli.table import table
 from primer.errors import UsageError, nearest
 
 if TYPE_CHECKING:
-    from primer.recipes.run import Run
+    from primer.recipes.loaded import Run
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from primer.cli.progress import visible
 from primer.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from primer.recipes.run import Run
+    from primer.recipes.loaded import Run
 
 
 @dataclass(frozen=True)

@@ -6,152 +6,34 @@ print(primer.load(run).generate("ROMEO:"))
 
 import platform
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
-from torch import Tensor
 
 import primer
 from primer import config as configs
 from primer import device as devices
-from primer import tokens as tokenizers
-from primer.data.batches import evaluation_windows
-from primer.data.prepare import prepare
 from primer.data.shards import ShardDirectory
-from primer.errors import DataError, DivergedError, StoppedError, UsageError
-from primer.evals.perplexity import score
-from primer.generation.sampling import Sampling
-from primer.generation.text import streams
+from primer.errors import DivergedError, StoppedError, UsageError
 from primer.models.count import flops_per_token
-from primer.models.gpt import GPT
 from primer.recipes import directory
 from primer.recipes.build import accelerate, build_model, build_trainer, choose_micro_batch
 from primer.recipes.config import RunConfig
 from primer.recipes.directory import RunDirectory
+from primer.recipes.loaded import Run
 from primer.recipes.resolve import resolve
 from primer.recipes.session import Reporter, Session, Silence
-from primer.tokens.tokenizer import Tokenizer
+from primer.recipes.text import open_data, prepare_data
+from primer.recipes.weights import adopt_weights, check_origin, newest_step, restore
 from primer.training import checkpoint
 from primer.training.distributed import World, joined, place
 from primer.training.lock import RunLock
 from primer.training.loop import Trainer, fit
-
-
-class Run:
-    """A run on disk: its choices, its curves, and its model, which is read when it is first needed."""
-
-    def __init__(self, run: RunDirectory, which: Literal["best", "latest"] = "best") -> None:
-        self.directory = run
-        self.path = run.path
-        self.config = run.read_config()
-        self.which = which
-        self._model: GPT | None = None
-        self._tokenizer: Tokenizer | None = None
-
-    def __repr__(self) -> str:
-        return f"Run({str(self.path)!r})"
-
-    def __fspath__(self) -> str:
-        return str(self.path)
-
-    @property
-    def tokenizer(self) -> Tokenizer:
-        """Text ↔ ids of this run."""
-        if self._tokenizer is None:
-            self._tokenizer = read_tokenizer(self.directory)
-        return self._tokenizer
-
-    @property
-    def model(self) -> GPT:
-        """The trained model, ready to read and to write."""
-        if self._model is None:
-            device = devices.choose(self.config.train.device)
-            self._model = GPT(self.config.model).to(device).eval()
-            load_weights(self._model, self.directory, self.which)
-        return self._model
-
-    def metrics(self) -> list[dict[str, Any]]:
-        """All rows of metrics.jsonl: those with `loss` are steps, those with `val_loss` evaluations."""
-        return self.directory.metrics.rows()
-
-    def stream(self, prompt: str | None = None, **wanted: Any) -> Iterator[str]:
-        """Write on from `prompt`, piece by piece, as `generate` does."""
-        for (piece,) in self.streams(prompt, n=1, **wanted):
-            if piece:
-                yield piece
-
-    def generate(self, prompt: str | None = None, *, n: int = 1, **wanted: Any) -> str | list[str]:
-        """What the model writes after `prompt` (a list of n texts where n > 1), without the prompt.
-
-        Keywords: tokens, temperature, top_k, top_p, min_p, repetition_penalty, seed, stop, use_cache; unset,
-        the first four are those of the run's `[sample]`.
-        """
-        texts = [""] * n
-        for pieces in self.streams(prompt, n=n, **wanted):
-            texts = [text + piece for text, piece in zip(texts, pieces, strict=True)]
-        return texts if n > 1 else texts[0]
-
-    def streams(
-        self,
-        prompt: str | None = None,
-        *,
-        n: int = 1,
-        tokens: int | None = None,
-        temperature: float | None = None,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        min_p: float = 0.0,
-        repetition_penalty: float = 1.0,
-        seed: int | None = None,
-        stop: Sequence[str] = (),
-        use_cache: bool = True,
-    ) -> Iterator[list[str]]:
-        """n texts at once, piece by piece: one list of n pieces (often empty ones) a token."""
-        usual = self.config.sample
-        sampling = Sampling(
-            temperature=usual.temperature if temperature is None else temperature,
-            top_k=usual.top_k if top_k is None else top_k,
-            top_p=usual.top_p if top_p is None else top_p,
-            min_p=min_p,
-            repetition_penalty=repetition_penalty,
-        )
-        return streams(
-            self.model,
-            self.tokenizer,
-            usual.prompt if prompt is None else prompt,
-            samples=n,
-            max_tokens=usual.tokens if tokens is None else tokens,
-            sampling=sampling,
-            seed=seed,
-            stop=stop,
-            use_cache=use_cache,
-        )
-
-    def evaluate(self, text: str | Path | None = None) -> dict[str, float]:
-        """Loss (nats a token), perplexity and bits per byte on the validation split, or on another text."""
-        if text is None:
-            shards = open_data(self.config, self.directory)
-            ids = np.asarray(shards.tokens("validation")[:])
-        else:
-            from primer.corpus.sources import open_source
-
-            source = open_source(
-                text, encoding=self.config.data.encoding, encoding_errors=self.config.data.encoding_errors
-            )
-            pieces = [self.tokenizer.encode(document.text) for document in source.documents()]
-            ids = np.concatenate(pieces) if pieces else np.empty(0, np.int64)
-            if len(ids) < 2:
-                raise DataError("there is nothing to predict in this text", where=str(text))
-        context = self.config.model.context_length
-        windows = evaluation_windows(ids, batch_size=max(1, 8192 // context), context_length=context)
-        lengths = torch.from_numpy(np.asarray(self.tokenizer.byte_lengths, dtype=np.int64))
-        return asdict(score(self.model, windows, lengths))
 
 
 def train(
@@ -303,41 +185,6 @@ def enter(config: RunConfig, stack: ExitStack) -> tuple[torch.device, World]:
     return device, stack.enter_context(joined(device))
 
 
-def prepare_data(config: RunConfig, world: World) -> ShardDirectory:
-    """The shards of the config's text: made by the first process, then opened by the others."""
-    if not world.is_first:
-        world.barrier()
-    data = config.data
-    shards = prepare(
-        data.source,
-        tokenizer=data.tokenizer,
-        validation_fraction=data.validation_fraction,
-        unknown=data.unknown,
-        encoding=data.encoding,
-        encoding_errors=data.encoding_errors,
-        context_length=config.model.context_length,
-    )
-    if world.is_first:
-        world.barrier()
-    return shards
-
-
-def open_data(config: RunConfig, run: RunDirectory) -> ShardDirectory:
-    """The shards that a run was trained on; a text that changed since then is refused."""
-    facts = run.read_facts()["data"]
-    try:
-        shards = ShardDirectory.open(facts["path"])
-    except DataError:
-        shards = prepare_data(config, World())
-    if shards.fingerprint != facts["fingerprint"]:
-        raise DataError(
-            f"the text of this run has changed: {config.data.source} is not what it was trained on",
-            where=str(run.path),
-            hint="put the old text back, or start a new run from these weights: primer train … --init-from",
-        )
-    return shards
-
-
 def complete(config: RunConfig, shards: ShardDirectory, device: torch.device) -> RunConfig:
     """Write what was only asked for as "auto" or 0 as what it turned out to be."""
     vocabulary = shards.tokenizer.vocab_size
@@ -393,95 +240,6 @@ def begin(
     )
 
 
-def newest_step(run: RunDirectory, world: World, device: torch.device, report: Reporter) -> int:
-    """The step of the newest whole checkpoint; the first process decides, so that all resume from the same one."""
-    step = -1
-    if world.is_first:
-        path = checkpoint.newest(run.checkpoints, report.on_message)
-        step = int(path.name[5:]) if path else -1
-    step = world.first(step, device)
-    if step < 0:
-        raise DataError(
-            "this run has no whole checkpoint to go on from",
-            where=str(run.checkpoints),
-            hint=f"start it again: primer train {run.path / 'config.toml'}",
-        )
-    return step
-
-
-def check_origin(saved: checkpoint.Checkpoint, shards: ShardDirectory) -> None:
-    """Refuse a checkpoint that belongs to another text or another vocabulary."""
-    here_now = (
-        ("data", "text", shards.fingerprint),
-        ("tokenizer", "characters", shards.tokenizer.fingerprint),
-    )
-    for name, kind, here in here_now:
-        if saved.state[name] != here:
-            raise DataError(
-                f"the checkpoint was made with other {kind} than the run has now",
-                where=str(saved.path),
-            )
-
-
-def restore(trainer: Trainer, saved: checkpoint.Checkpoint) -> None:
-    """Put weights, optimizer, mean, stream and generators back."""
-    weights = saved.model
-    if trainer.average:
-        weights = {**saved.model, **_under("weights.", saved.optim)}
-        trainer.average.restore(saved.model, saved.state["averaged"])
-    put_weights(trainer.model, weights, str(saved.path))
-    trainer.optimizer.load_state_tensors(_under("optim.", saved.optim))
-    trainer.restore(saved.state)
-
-
-def load_weights(model: GPT, run: RunDirectory, which: Literal["best", "latest"]) -> None:
-    """Fill a model from a run's checkpoint, verified."""
-    path = checkpoint.follow(run.checkpoints, which) or checkpoint.newest(run.checkpoints)
-    if path is None:
-        raise DataError("this run has no checkpoint yet", where=str(run.path), hint=f"primer resume {run.id}")
-    saved = checkpoint.load(path)
-    if saved.state["tokenizer"] != read_tokenizer(run).fingerprint:
-        raise DataError(
-            "tokenizer.json is not the one that these weights were trained with",
-            where=str(run.tokenizer_file),
-        )
-    put_weights(model, saved.model, str(path))
-
-
-def adopt_weights(model: GPT, tokenizer: Tokenizer, run: RunDirectory) -> None:
-    """Start from another run's weights; the vocabulary and the sizes must be the same."""
-    theirs = read_tokenizer(run)
-    if theirs.fingerprint != tokenizer.fingerprint:
-        raise DataError(
-            "the run to start from has another vocabulary than this text",
-            where=str(run.path),
-            hint="--data.tokenizer=byte in both runs fits every text",
-        )
-    load_weights(model, run, "best")
-
-
-@torch.no_grad()
-def put_weights(model: GPT, weights: Mapping[str, Tensor], where: str) -> None:
-    """Copy tensors into a model that has exactly these."""
-    if model.counts is not None:  # how many n-grams there are is known to the checkpoint alone
-        model.counts.adopt(_under("counts.", weights))
-    own = checkpoint.weights_of(model)
-    checkpoint.match(dict(weights), own, where)
-    for name, tensor in own.items():
-        tensor.copy_(weights[name])
-
-
-def read_tokenizer(run: RunDirectory) -> Tokenizer:
-    """The tokenizer that a run keeps."""
-    try:
-        text = run.tokenizer_file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise DataError(
-            f"the tokenizer cannot be read: {error.strerror}", where=str(run.tokenizer_file)
-        ) from None
-    return tokenizers.from_json(text, where=str(run.tokenizer_file))
-
-
 def start_info(
     run: RunDirectory, config: RunConfig, trainer: Trainer, shards: ShardDirectory
 ) -> dict[str, Any]:
@@ -522,7 +280,3 @@ def versions() -> dict[str, str]:
 def now() -> str:
     """UTC, to the microsecond, so that runs have an order."""
     return datetime.now(UTC).isoformat()
-
-
-def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,131 @@
+"""A run that is there: its choices, its curves, and its model."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from primer import device as devices
+from primer.corpus.sources import open_source
+from primer.data.batches import evaluation_windows
+from primer.errors import DataError
+from primer.evals.perplexity import score
+from primer.generation.sampling import Sampling
+from primer.generation.text import streams
+from primer.models.gpt import GPT
+from primer.recipes.directory import RunDirectory
+from primer.recipes.text import open_data, read_tokenizer
+from primer.recipes.weights import load_weights
+from primer.tokens.tokenizer import Tokenizer
+
+
+class Run:
+    """A run on disk: its choices, its curves, and its model, which is read when it is first needed."""
+
+    def __init__(self, run: RunDirectory, which: Literal["best", "latest"] = "best") -> None:
+        self.directory = run
+        self.path = run.path
+        self.config = run.read_config()
+        self.which = which
+        self._model: GPT | None = None
+        self._tokenizer: Tokenizer | None = None
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Text ↔ ids of this run."""
+        if self._tokenizer is None:
+            self._tokenizer = read_tokenizer(self.directory)
+        return self._tokenizer
+
+    @property
+    def model(self) -> GPT:
+        """The trained model, ready to read and to write."""
+        if self._model is None:
+            device = devices.choose(self.config.train.device)
+            self._model = GPT(self.config.model).to(device).eval()
+            load_weights(self._model, self.directory, self.which)
+        return self._model
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """All rows of metrics.jsonl: those with `loss` are steps, those with `val_loss` evaluations."""
+        return self.directory.metrics.rows()
+
+    def stream(self, prompt: str | None = None, **wanted: Any) -> Iterator[str]:
+        """Write on from `prompt`, piece by piece, as `generate` does."""
+        for (piece,) in self.streams(prompt, n=1, **wanted):
+            if piece:
+                yield piece
+
+    def generate(self, prompt: str | None = None, *, n: int = 1, **wanted: Any) -> str | list[str]:
+        """What the model writes after `prompt` (a list of n texts where n > 1), without the prompt.
+
+        Keywords: tokens, temperature, top_k, top_p, min_p, repetition_penalty, seed, stop, use_cache; unset,
+        the first four are those of the run's `[sample]`.
+        """
+        texts = [""] * n
+        for pieces in self.streams(prompt, n=n, **wanted):
+            texts = [text + piece for text, piece in zip(texts, pieces, strict=True)]
+        return texts if n > 1 else texts[0]
+
+    def streams(
+        self,
+        prompt: str | None = None,
+        *,
+        n: int = 1,
+        tokens: int | None = None,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float = 0.0,
+        repetition_penalty: float = 1.0,
+        seed: int | None = None,
+        stop: Sequence[str] = (),
+        use_cache: bool = True,
+    ) -> Iterator[list[str]]:
+        """n texts at once, piece by piece: one list of n pieces (often empty ones) a token."""
+        usual = self.config.sample
+        sampling = Sampling(
+            temperature=usual.temperature if temperature is None else temperature,
+            top_k=usual.top_k if top_k is None else top_k,
+            top_p=usual.top_p if top_p is None else top_p,
+            min_p=min_p,
+            repetition_penalty=repetition_penalty,
+        )
+        return streams(
+            self.model,
+            self.tokenizer,
+            usual.prompt if prompt is None else prompt,
+            samples=n,
+            max_tokens=usual.tokens if tokens is None else tokens,
+            sampling=sampling,
+            seed=seed,
+            stop=stop,
+            use_cache=use_cache,
+        )
+
+    def evaluate(self, text: str | Path | None = None) -> dict[str, float]:
+        """Loss (nats a token), perplexity and bits per byte on the validation split, or on another text."""
+        if text is None:
+            shards = open_data(self.config, self.directory)
+            ids = np.asarray(shards.tokens("validation")[:])
+        else:
+            source = open_source(
+                text, encoding=self.config.data.encoding, encoding_errors=self.config.data.encoding_errors
+            )
+            pieces = [self.tokenizer.encode(document.text) for document in source.documents()]
+            ids = np.concatenate(pieces) if pieces else np.empty(0, np.int64)
+            if len(ids) < 2:
+                raise DataError("there is nothing to predict in this text", where=str(text))
+        context = self.config.model.context_length
+        windows = evaluation_windows(ids, batch_size=max(1, 8192 // context), context_length=context)
+        lengths = torch.from_numpy(np.asarray(self.tokenizer.byte_lengths, dtype=np.int64))
+        return asdict(score(self.model, windows, lengths))

@@ -1,0 +1,56 @@
+"""A run's text: made into shards when it starts, and the same one when it goes on."""
+
+from primer import tokens as tokenizers
+from primer.data.prepare import prepare
+from primer.data.shards import ShardDirectory
+from primer.errors import DataError
+from primer.recipes.config import RunConfig
+from primer.recipes.directory import RunDirectory
+from primer.tokens.tokenizer import Tokenizer
+from primer.training.distributed import World
+
+
+def prepare_data(config: RunConfig, world: World) -> ShardDirectory:
+    """The shards of the config's text: made by the first process, then opened by the others."""
+    if not world.is_first:
+        world.barrier()
+    data = config.data
+    shards = prepare(
+        data.source,
+        tokenizer=data.tokenizer,
+        validation_fraction=data.validation_fraction,
+        unknown=data.unknown,
+        encoding=data.encoding,
+        encoding_errors=data.encoding_errors,
+        context_length=config.model.context_length,
+    )
+    if world.is_first:
+        world.barrier()
+    return shards
+
+
+def open_data(config: RunConfig, run: RunDirectory) -> ShardDirectory:
+    """The shards that a run was trained on; a text that changed since then is refused."""
+    facts = run.read_facts()["data"]
+    try:
+        shards = ShardDirectory.open(facts["path"])
+    except DataError:
+        shards = prepare_data(config, World())
+    if shards.fingerprint != facts["fingerprint"]:
+        raise DataError(
+            f"the text of this run has changed: {config.data.source} is not what it was trained on",
+            where=str(run.path),
+            hint="put the old text back, or start a new run from these weights: primer train … --init-from",
+        )
+    return shards
+
+
+def read_tokenizer(run: RunDirectory) -> Tokenizer:
+    """The tokenizer that a run keeps."""
+    try:
+        text = run.tokenizer_file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise DataError(
+            f"the tokenizer cannot be read: {error.strerror}", where=str(run.tokenizer_file)
+        ) from None
+    return tokenizers.from_json(text, where=str(run.tokenizer_file))

@@ -1,0 +1,100 @@
+"""Weights between a run's checkpoints and a model: which ones, whether they belong together, and into place."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from primer.data.shards import ShardDirectory
+from primer.errors import DataError
+from primer.models.gpt import GPT
+from primer.recipes.directory import RunDirectory
+from primer.recipes.session import Reporter
+from primer.recipes.text import read_tokenizer
+from primer.tokens.tokenizer import Tokenizer
+from primer.training import checkpoint
+from primer.training.distributed import World
+from primer.training.loop import Trainer
+
+
+def newest_step(run: RunDirectory, world: World, device: torch.device, report: Reporter) -> int:
+    """The step of the newest whole checkpoint; the first process decides, so that all resume from the same one."""
+    step = -1
+    if world.is_first:
+        path = checkpoint.newest(run.checkpoints, report.on_message)
+        step = int(path.name[5:]) if path else -1
+    step = world.first(step, device)
+    if step < 0:
+        raise DataError(
+            "this run has no whole checkpoint to go on from",
+            where=str(run.checkpoints),
+            hint=f"start it again: primer train {run.path / 'config.toml'}",
+        )
+    return step
+
+
+def check_origin(saved: checkpoint.Checkpoint, shards: ShardDirectory) -> None:
+    """Refuse a checkpoint that belongs to another text or another vocabulary."""
+    here_now = (
+        ("data", "text", shards.fingerprint),
+        ("tokenizer", "characters", shards.tokenizer.fingerprint),
+    )
+    for name, kind, here in here_now:
+        if saved.state[name] != here:
+            raise DataError(
+                f"the checkpoint was made with other {kind} than the run has now",
+                where=str(saved.path),
+            )
+
+
+def restore(trainer: Trainer, saved: checkpoint.Checkpoint) -> None:
+    """Put weights, optimizer, mean, stream and generators back."""
+    weights = saved.model
+    if trainer.average:
+        weights = {**saved.model, **_under("weights.", saved.optim)}
+        trainer.average.restore(saved.model, saved.state["averaged"])
+    put_weights(trainer.model, weights, str(saved.path))
+    trainer.optimizer.load_state_tensors(_under("optim.", saved.optim))
+    trainer.restore(saved.state)
+
+
+def load_weights(model: GPT, run: RunDirectory, which: Literal["best", "latest"]) -> None:
+    """Fill a model from a run's checkpoint, verified."""
+    path = checkpoint.follow(run.checkpoints, which) or checkpoint.newest(run.checkpoints)
+    if path is None:
+        raise DataError("this run has no checkpoint yet", where=str(run.path), hint=f"primer resume {run.id}")
+    saved = checkpoint.load(path)
+    if saved.state["tokenizer"] != read_tokenizer(run).fingerprint:
+        raise DataError(
+            "tokenizer.json is not the one that these weights were trained with",
+            where=str(run.tokenizer_file),
+        )
+    put_weights(model, saved.model, str(path))
+
+
+def adopt_weights(model: GPT, tokenizer: Tokenizer, run: RunDirectory) -> None:
+    """Start from another run's weights; the vocabulary and the sizes must be the same."""
+    theirs = read_tokenizer(run)
+    if theirs.fingerprint != tokenizer.fingerprint:
+        raise DataError(
+            "the run to start from has another vocabulary than this text",
+            where=str(run.path),
+            hint="--data.tokenizer=byte in both runs fits every text",
+        )
+    load_weights(model, run, "best")
+
+
+@torch.no_grad()
+def put_weights(model: GPT, weights: Mapping[str, Tensor], where: str) -> None:
+    """Copy tensors into a model that has exactly these."""
+    if model.counts is not None:  # how many n-grams there are is known to the checkpoint alone
+        model.counts.adopt(_under("counts.", weights))
+    own = checkpoint.weights_of(model)
+    checkpoint.match(dict(weights), own, where)
+    for name, tensor in own.items():
+        tensor.copy_(weights[name])
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
