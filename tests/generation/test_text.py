@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from primer.errors import DataError, UsageError
@@ -34,6 +34,7 @@ def until_stop(text: str, stop: list[str]) -> str:
     return text
 
 
+@settings(deadline=None)
 @given(
     text=st.text(alphabet="ab\nαß€😀", max_size=30),
     cuts=st.lists(st.integers(0, 120), max_size=30),

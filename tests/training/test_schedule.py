@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from primer.training.config import ScheduleConfig
@@ -59,6 +59,7 @@ def test_constant_by_hand():
 
 
 @pytest.mark.parametrize("shape", SHAPES)
+@settings(deadline=None)
 @given(
     steps=st.integers(1, 300),
     warmup_share=st.floats(0, 1),
