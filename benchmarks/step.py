@@ -30,7 +30,8 @@ from primer import device as devices
 from primer.models.count import flops_per_token
 from primer.models.gpt import GPT
 from primer.models.lecture import to_gpt
-from primer.recipes.build import build_model, build_trainer, choose_micro_batch
+from primer.recipes.build import build_model, build_trainer
+from primer.recipes.measure import choose_micro_batch
 from primer.recipes.resolve import resolve
 from primer.recipes.run import complete, with_micro_batch
 from primer.recipes.text import prepare_data

@@ -231,3 +231,20 @@ def test_a_directory_without_a_checkpoint_says_so(tmp_path: Path, run: primer.Ru
         primer.resume(run.path, flags={"train.steps": 99})
     with pytest.raises(DataError, match="no checkpoint yet"):
         _ = primer.load(RunDirectory(run.path).path).model
+
+
+def test_minutes_become_steps_that_are_kept(text_file: Path, tmp_path: Path) -> None:
+    wanted = {"train.steps": 100_000, "train.minutes": 0.01, "train.evaluate_every": 1000}
+    run = train(
+        text_file, tmp_path / "runs", **{**wanted, "train.checkpoint_every": 1000, "schedule.warmup": 50_000}
+    )
+    chosen = run.config.train.steps
+    assert 20 <= chosen < 5000, "a step takes about a millisecond"
+    assert run.config.train.minutes == 0
+    assert run.config.schedule.warmup == 50_000 * chosen // 100_000
+    assert max(row["step"] for row in run.metrics()) == chosen
+    plenty = train(text_file, tmp_path / "runs", **{"train.minutes": 60.0})
+    assert plenty.config.train.steps == TINY["train.steps"]
+    without = train(text_file, tmp_path / "runs")
+    losses = [[row["loss"] for row in each.metrics() if "loss" in row] for each in (plenty, without)]
+    assert losses[0] == losses[1], "measuring leaves no trace"

@@ -22,10 +22,11 @@ from primer.data.shards import ShardDirectory
 from primer.errors import DivergedError, StoppedError, UsageError
 from primer.models.count import flops_per_token
 from primer.recipes import directory
-from primer.recipes.build import accelerate, build_model, build_trainer, choose_micro_batch
+from primer.recipes.build import build_model, build_trainer
 from primer.recipes.config import RunConfig
 from primer.recipes.directory import RunDirectory
 from primer.recipes.loaded import Run
+from primer.recipes.measure import accelerate, choose_micro_batch, fit_into_minutes
 from primer.recipes.resolve import resolve
 from primer.recipes.session import Reporter, Session, Silence
 from primer.recipes.text import open_data, prepare_data
@@ -59,6 +60,7 @@ def train(
         if init_from is not None:
             adopt_weights(model, shards.tokenizer, directory.find(init_from, runs_dir))
         config = with_micro_batch(config, choose_micro_batch(config, model, world))
+        config = fit_into_minutes(config, model, shards, world)
         trainer = build_trainer(config, model, shards, world)
         config = accelerate(trainer, config, world, report.on_message)
         trainer.config = config.train

@@ -77,6 +77,8 @@ class TrainConfig:
 
     steps: int = 1000
     """Optimizer steps."""
+    minutes: float = 0.0
+    """Take only as many steps as fit into this time on this machine, found by measuring a few. 0: all."""
     batch_size: int = 32
     """Sequences a step, over all processes. (Tokens a step: batch_size × context_length.)"""
     micro_batch: int = 0
@@ -129,6 +131,8 @@ class TrainConfig:
         for name in ("micro_batch", "evaluate_batches", "sample_every", "threads", "short_context"):
             if getattr(self, name) < 0:
                 raise UsageError(f"train.{name} must not be negative, got {getattr(self, name)}")
+        if not 0 <= self.minutes < math.inf:
+            raise UsageError(f"train.minutes must not be negative, got {self.minutes}")
         for name in ("label_smoothing", "weight_average"):
             if not 0 <= getattr(self, name) < 1:
                 raise UsageError(f"train.{name} must lie in [0, 1), got {getattr(self, name)}")

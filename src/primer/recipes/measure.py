@@ -1,0 +1,156 @@
+"""What the program chooses by measuring: the micro-batch, compiled or not, how many steps fit into some minutes.
+
+Every choice is written into the run's config, and replayed when it is resumed.
+"""
+
+import copy
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import cast
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from primer import device as devices
+from primer.data.shards import ShardDirectory
+from primer.models.gpt import GPT
+from primer.nn.loss import cross_entropy
+from primer.recipes.build import build_trainer
+from primer.recipes.config import RunConfig
+from primer.training import generators
+from primer.training.distributed import World
+from primer.training.loop import Forward, Trainer
+from primer.training.precision import Precision
+
+Tell = Callable[[str], None]
+
+LEAST_STEPS = 20
+"""Fewer steps than this are no training, however slow the machine is."""
+
+
+def accelerate(trainer: Trainer, config: RunConfig, world: World, tell: Tell) -> RunConfig:
+    """Compile where it pays, wrap for several processes. Returns the config with what was decided."""
+    device = trainer.precision.device
+    wanted = config.train.compile
+    if wanted == "auto":
+        # Cold compilation takes about a minute; on a CPU it makes a plain GPT slower (0.85 ×).
+        wanted = "on" if device.type == "cuda" and config.train.steps >= 1000 else "off"
+    if wanted == "on":
+        compiled = torch.compile(trainer.model)
+        try:
+            _one_pass(trainer, compiled, rows=trainer.micro_batch)
+            trainer.forward = compiled
+        except Exception as error:  # torch.compile fails at the first step, in any way, not at the wrap
+            tell(f"torch.compile failed ({type(error).__name__}), going on without it")
+            wanted = "off"
+    if world.size > 1:
+        trainer.forward = DistributedDataParallel(cast(nn.Module, trainer.forward))
+    return replace(config, train=replace(config.train, compile=wanted))
+
+
+def choose_micro_batch(config: RunConfig, model: GPT, world: World) -> int:
+    """How many sequences to compute at once: the fastest on a CPU, the most that fit on a GPU.
+
+    Small micro-batches stay in the CPU's caches and re-use memory; large ones keep a GPU busy.
+    """
+    rows = config.train.batch_size // world.size
+    if config.train.micro_batch:
+        return min(config.train.micro_batch, rows)
+    if rows * config.model.context_length <= 4096:
+        return rows
+    device = next(model.parameters()).device
+    trainer = _MicroTrainer(config, model)
+    before = generators.capture(device)
+    if device.type == "cuda":
+        chosen = trainer.largest(rows)
+    else:
+        halves = [rows >> k for k in range(rows.bit_length()) if rows % (1 << k) == 0]
+        chosen = min(
+            (n for n in halves if n * config.model.context_length >= 1024), key=trainer.seconds_a_row
+        )
+    generators.restore(before, device)
+    model.zero_grad(set_to_none=True)
+    return world.first(chosen, device)
+
+
+def fit_into_minutes(config: RunConfig, model: GPT, shards: ShardDirectory, world: World) -> RunConfig:
+    """The config with as many steps as `train.minutes` allows here, and never more than `train.steps`.
+
+    A few steps are taken on a copy of the model, with short windows and with full ones, and forgotten.
+    """
+    train = config.train
+    if not train.minutes:
+        return config
+    device = next(model.parameters()).device
+    before = generators.capture(device)
+    trainer = build_trainer(config, copy.deepcopy(model), shards, world)
+    short = _seconds_a_step(trainer, at=0)
+    full = _seconds_a_step(trainer, at=train.steps - 1)
+    generators.restore(before, device)
+    seconds = train.short_until * short + (1 - train.short_until) * full
+    steps = world.first(max(LEAST_STEPS, int(train.minutes * 60 / seconds)), device)
+    if steps >= train.steps:
+        return replace(config, train=replace(train, minutes=0.0))
+    warmup = config.schedule.warmup * steps // train.steps
+    shorter = replace(train, minutes=0.0, steps=steps)
+    return replace(config, train=shorter, schedule=replace(config.schedule, warmup=warmup))
+
+
+def _seconds_a_step(trainer: Trainer, at: int) -> float:
+    """The median of a few steps as they are taken at one place of the schedule."""
+    times = []
+    for _ in range(4):
+        trainer.progress.step = at
+        started = time.perf_counter()
+        trainer.step()
+        devices.synchronize(trainer.precision.device)
+        times.append(time.perf_counter() - started)
+    return sorted(times[1:])[1]  # the first one pays for fresh memory
+
+
+class _MicroTrainer:
+    """Forward and backward on made-up tokens, to see how long they take and whether they fit."""
+
+    def __init__(self, config: RunConfig, model: GPT) -> None:
+        device = next(model.parameters()).device
+        self.config, self.model, self.device = config, model.train(), device
+        self.precision = Precision(device, devices.autocast_dtype(device, config.train.precision))
+
+    def run(self, rows: int) -> None:
+        shape = (rows, self.config.model.context_length)
+        tokens = torch.randint(self.config.model.vocab_size, shape, device=self.device)
+        with self.precision.autocast():
+            loss = cross_entropy(self.model(tokens), tokens)
+        loss.backward()
+
+    def seconds_a_row(self, rows: int) -> float:
+        times = []
+        for _ in range(2):  # the first one pays for fresh memory
+            started = time.perf_counter()
+            self.run(rows)
+            times.append(time.perf_counter() - started)
+        return min(times) / rows
+
+    def largest(self, rows: int) -> int:
+        while rows > 1:
+            try:
+                self.run(rows)
+                return rows
+            except torch.OutOfMemoryError:
+                torch.cuda.empty_cache()
+                rows //= 2
+        return rows
+
+
+def _one_pass(trainer: Trainer, forward: Forward, rows: int) -> None:
+    """One forward and backward pass that leaves no trace in gradients or generators."""
+    device = trainer.precision.device
+    before = generators.capture(device)
+    tokens = torch.zeros((rows, trainer.context_length), dtype=torch.long, device=device)
+    with trainer.precision.autocast():
+        loss = cross_entropy(forward(tokens), tokens)
+    loss.backward()
+    trainer.optimizer.zero_grad()
+    generators.restore(before, device)
