@@ -51,7 +51,7 @@ def check() -> None:
     ours = GPT(config).double()
     ours.load_state_dict(weights)
     tokens = torch.randint(65, (2, 257), generator=torch.Generator().manual_seed(2))
-    _, loss = theirs(tokens[:, :-1], tokens[:, 1:])
+    _, loss = theirs(tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous())
     mine = F.cross_entropy(ours.eval()(tokens[:, :-1]).flatten(0, 1), tokens[:, 1:].flatten())
     assert abs(float(loss) - float(mine)) < 1e-10, "another loss"
     loss.backward()
@@ -101,7 +101,13 @@ def turn(name: str, steps: int, micro_batch: int, folder: Path) -> dict[str, Any
         command = [
             str(HERE / "step.py"), "--only", str(OURS[name]), "--steps", str(steps), "--micro-batch", str(micro_batch)
         ]  # fmt: skip
-    done = subprocess.run([sys.executable, *command], cwd=folder, capture_output=True, text=True, check=False)
+    environment = {
+        **({"OMP_WAIT_POLICY": "PASSIVE"} if name in OURS else {}),
+        **os.environ,
+    }  # as `primer` does
+    done = subprocess.run(
+        [sys.executable, *command], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
     if done.returncode:
         sys.exit(done.stderr)
     return json.loads(done.stdout.splitlines()[-1])

@@ -47,6 +47,7 @@ def build_optimizer(config: RunConfig, model: nn.Module) -> Optimizer:
                 lr=optim.muon_lr,
                 momentum=optim.muon_momentum,
                 weight_decay=optim.muon_weight_decay,
+                dtype={"auto": None, "fp32": torch.float32, "bf16": torch.bfloat16}[optim.muon_dtype],
                 rows=fused_rows(config.model),
             )
         )

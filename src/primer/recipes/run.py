@@ -35,6 +35,7 @@ from primer.training import checkpoint
 from primer.training.distributed import World, joined, place
 from primer.training.lock import RunLock
 from primer.training.loop import Trainer, fit
+from primer.training.optim import orthogonalise_dtype
 
 
 def train(
@@ -195,18 +196,24 @@ def complete(config: RunConfig, shards: ShardDirectory, device: torch.device) ->
             f"model.vocab_size={config.model.vocab_size} is smaller than the tokenizer's {vocabulary}",
             hint="leave it out: it is taken from the tokenizer",
         )
-    dtype = devices.autocast_dtype(device, config.train.precision)
-    names: dict[torch.dtype | None, Literal["fp32", "bf16", "fp16"]] = {
-        None: "fp32",
-        torch.bfloat16: "bf16",
-        torch.float16: "fp16",
-    }
+    precision = precision_name(devices.autocast_dtype(device, config.train.precision))
+    muon = "bf16" if orthogonalise_dtype(device) == torch.bfloat16 else "fp32"
     kind: Any = device.type
     return replace(
         config,
         model=replace(config.model, vocab_size=config.model.vocab_size or vocabulary),
-        train=replace(config.train, device=kind, precision=names[dtype], threads=torch.get_num_threads()),
+        optim=replace(
+            config.optim, muon_dtype=muon if config.optim.muon_dtype == "auto" else config.optim.muon_dtype
+        ),
+        train=replace(config.train, device=kind, precision=precision, threads=torch.get_num_threads()),
     )
+
+
+def precision_name(dtype: torch.dtype | None) -> Literal["fp32", "bf16", "fp16"]:
+    """A dtype of matrix products as the config calls it."""
+    if dtype is None:
+        return "fp32"
+    return "bf16" if dtype == torch.bfloat16 else "fp16"
 
 
 def with_micro_batch(config: RunConfig, rows: int) -> RunConfig:

@@ -35,6 +35,8 @@ class OptimConfig:
     """Momentum of Muon (Nesterov)."""
     muon_weight_decay: float = 0.0
     """Weight decay of Muon."""
+    muon_dtype: Literal["auto", "fp32", "bf16"] = "auto"
+    """In which Muon orthogonalises. auto: bf16 where the device is made for it, else fp32; kept on resume."""
 
     def __post_init__(self) -> None:
         for name in ("lr", "muon_lr"):
