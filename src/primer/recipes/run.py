@@ -197,14 +197,14 @@ def complete(config: RunConfig, shards: ShardDirectory, device: torch.device) ->
             hint="leave it out: it is taken from the tokenizer",
         )
     precision = precision_name(devices.autocast_dtype(device, config.train.precision))
-    muon = "bf16" if orthogonalise_dtype(device) == torch.bfloat16 else "fp32"
+    muon_dtype = config.optim.muon_dtype
+    if muon_dtype == "auto":
+        muon_dtype = "bf16" if orthogonalise_dtype(device) == torch.bfloat16 else "fp32"
     kind: Any = device.type
     return replace(
         config,
         model=replace(config.model, vocab_size=config.model.vocab_size or vocabulary),
-        optim=replace(
-            config.optim, muon_dtype=muon if config.optim.muon_dtype == "auto" else config.optim.muon_dtype
-        ),
+        optim=replace(config.optim, muon_dtype=muon_dtype),
         train=replace(config.train, device=kind, precision=precision, threads=torch.get_num_threads()),
     )
 
