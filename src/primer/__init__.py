@@ -1,9 +1,9 @@
 """GPT, attention and coding language models from scratch.
 
-    import primer
+import primer
 
-    run = primer.train("shakespeare")
-    print(primer.load(run).generate("ROMEO:"))
+run = primer.train("shakespeare")
+print(primer.load(run).generate("ROMEO:"))
 """
 
 import importlib

@@ -33,7 +33,9 @@ FLAGS = {
 
 def primer(count: int, *words: str) -> None:
     """Run `primer` in so many processes."""
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"] if count > 1 else []
+    launcher = (
+        ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"] if count > 1 else []
+    )
     done = subprocess.run(
         [sys.executable, *launcher, "-m", "primer", *words],
         capture_output=True,

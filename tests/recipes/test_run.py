@@ -193,7 +193,9 @@ def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(run: primer.Run
 def test_accumulation_is_the_big_batch(text_file: Path, tmp_path: Path) -> None:
     """Micro-batches of any size give the same losses, up to rounding."""
     plain = {"optim.name": "adamw", "optim.lr": 1e-3}  # Muon in bf16 would magnify the rounding
-    runs = [train(text_file, tmp_path / str(rows), **plain, **{"train.micro_batch": rows}) for rows in (8, 4, 1)]
+    runs = [
+        train(text_file, tmp_path / str(rows), **plain, **{"train.micro_batch": rows}) for rows in (8, 4, 1)
+    ]
     losses = [[row["loss"] for row in run.metrics() if "loss" in row] for run in runs]
     assert losses[1] == pytest.approx(losses[0], abs=2e-5)
     assert losses[2] == pytest.approx(losses[0], abs=2e-5)
