@@ -24,7 +24,7 @@ from primer.training.average import WeightAverage
 from primer.training.config import TrainConfig
 from primer.training.distributed import World
 from primer.training.optim import Optimizer, clip_grad_norm
-from primer.training.precision import Precision
+from primer.training.precision import LossScaler, Precision
 
 Forward = Callable[..., Tensor]
 """Token ids (B, T) in, logits (B, T, V) out."""
@@ -140,17 +140,15 @@ class Trainer:
 
     def scale(self) -> float:
         """What fp16's loss is multiplied by; 1 otherwise."""
-        return self.scaler.get_scale() if self.scaler else 1.0
+        return self.scaler.scale if self.scaler else 1.0
 
     def unscale(self) -> None:
         """Divide fp16's gradients by the scale, and adapt the scale to whether they overflowed."""
         if not self.scaler:
             return
-        scale = self.scaler.get_scale()
         grads = [p.grad for p in self.parameters if p.grad is not None]
-        torch._foreach_div_(grads, scale)
-        overflow = not all(bool(torch.isfinite(grad).all()) for grad in grads)
-        self.scaler.update(scale * 0.5 if overflow else None)
+        torch._foreach_div_(grads, self.scaler.scale)
+        self.scaler.update(overflow=not all(bool(torch.isfinite(grad).all()) for grad in grads))
 
     def batch_shape(self, step: int) -> tuple[int, int]:
         """Sequences and their length at a step: short windows first where the config asks, the same tokens."""
@@ -171,7 +169,7 @@ class Trainer:
             "progress": vars(self.progress).copy(),
             "stream": self.stream.state(),
             "generators": generators.capture_all(self.precision.device, self.world),
-            "scaler": self.scaler.state_dict() if self.scaler else None,
+            "scaler": vars(self.scaler).copy() if self.scaler else None,
             "averaged": self.average.updates if self.average else 0,
             "threads": torch.get_num_threads(),
             "world_size": self.world.size,
@@ -183,7 +181,7 @@ class Trainer:
         self.stream.restore(state["stream"])
         generators.restore_mine(state["generators"], self.precision.device, self.world)
         if self.scaler and state["scaler"]:
-            self.scaler.load_state_dict(state["scaler"])
+            self.scaler = LossScaler(**state["scaler"])
 
 
 def fit(trainer: Trainer, hands: Hands) -> bool:

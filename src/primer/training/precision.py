@@ -24,6 +24,28 @@ class Precision:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, self.dtype)
 
-    def scaler(self) -> torch.amp.GradScaler | None:
+    def scaler(self) -> "LossScaler | None":
         """The loss scaler that fp16 needs, else None."""
-        return torch.amp.GradScaler(self.device.type) if self.dtype == torch.float16 else None
+        return LossScaler() if self.dtype == torch.float16 else None
+
+
+@dataclass
+class LossScaler:
+    """Dynamic loss scaling: halve the scale when a gradient overflowed, double it after long without.
+
+    Micikevicius et al. 2018, §3.2; the numbers are those of `torch.amp.GradScaler`.
+    """
+
+    scale: float = 2.0**16
+    good_steps: int = 0
+    patience: int = 2000
+    """Good steps in a row, after which a larger scale is tried."""
+
+    def update(self, *, overflow: bool) -> None:
+        """Take in whether the last step's gradients overflowed."""
+        self.good_steps = 0 if overflow else self.good_steps + 1
+        if overflow:
+            self.scale *= 0.5
+        elif self.good_steps == self.patience:
+            self.scale *= 2.0
+            self.good_steps = 0

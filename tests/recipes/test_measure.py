@@ -1,0 +1,77 @@
+"""What is chosen by measuring leaves no trace, and falls back with a word."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import primer
+from primer.models.config import GPTConfig
+from primer.models.gpt import GPT
+from primer.recipes.config import RunConfig
+from primer.recipes.measure import choose_micro_batch
+from primer.training.config import TrainConfig
+from primer.training.distributed import World
+
+TINY: dict[str, Any] = {
+    "model.d_model": 16,
+    "model.n_layers": 1,
+    "model.n_heads": 2,
+    "model.context_length": 16,
+    "train.steps": 3,
+    "train.batch_size": 4,
+    "train.short_context": 0,
+    "train.device": "cpu",
+    "train.threads": 1,
+    "train.sample_every": 0,
+    "schedule.warmup": 1,
+}
+
+
+def test_a_compiler_that_fails_costs_nothing(
+    text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Messages:
+        def __init__(self) -> None:
+            self.said: list[str] = []
+
+        def __getattr__(self, name: str) -> Any:
+            return self.said.append if name == "on_message" else lambda *values: None
+
+    def broken(module: torch.nn.Module) -> Any:
+        def fail(tokens: torch.Tensor) -> torch.Tensor:
+            module(tokens)
+            raise RuntimeError("no compiler here")
+
+        return fail
+
+    plain = primer.train(text_file, flags={**TINY, "train.compile": "off"}, runs_dir=tmp_path)
+    monkeypatch.setattr(torch, "compile", broken)
+    messages = Messages()
+    run = primer.train(text_file, flags={**TINY, "train.compile": "on"}, runs_dir=tmp_path, reporter=messages)
+    assert any("torch.compile failed (RuntimeError)" in said for said in messages.said)
+    assert run.config.train.compile == "off"
+    losses = [[row["loss"] for row in each.metrics() if "loss" in row] for each in (plain, run)]
+    assert losses[0] == losses[1]
+
+
+def test_the_micro_batch_divides_the_batch_and_leaves_no_trace() -> None:
+    model = GPT(
+        GPTConfig(vocab_size=5, d_model=8, n_layers=1, n_heads=1, context_length=128, pattern_dropout=0.1)
+    )
+    config = RunConfig(model=model.config, train=TrainConfig(batch_size=48, device="cpu", precision="fp32"))
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    chosen = choose_micro_batch(config, model, World())
+    assert 48 % chosen == 0
+    assert 1024 <= chosen * 128 <= 48 * 128
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_a_small_batch_is_not_measured() -> None:
+    model = GPT(GPTConfig(vocab_size=5, d_model=8, n_layers=1, n_heads=1, context_length=16))
+    config = RunConfig(model=model.config, train=TrainConfig(batch_size=8, device="cpu"))
+    assert choose_micro_batch(config, model, World()) == 8
+    assert choose_micro_batch(config, model, World(size=2)) == 4
