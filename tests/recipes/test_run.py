@@ -12,7 +12,7 @@ import torch
 import primer
 from primer.errors import DataError, DivergedError, StoppedError, SurroundingsError, UsageError
 from primer.recipes.directory import RunDirectory, find
-from primer.recipes.session import Session
+from primer.recipes.session import STOPPING, Session
 from primer.training import checkpoint
 from primer.training.lock import RunLock
 
@@ -101,7 +101,7 @@ def test_init_from_starts_with_the_others_weights(run: primer.Run, text_file: Pa
         primer.train(other, flags=TINY, runs_dir=tmp_path / "runs", init_from=run.path)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", STOPPING)
 def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(
     number: signal.Signals, text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: primer.Run
 ) -> None:

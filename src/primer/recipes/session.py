@@ -34,6 +34,10 @@ class Reporter(Protocol):
     def on_end(self, info: Mapping[str, Any]) -> None: ...
 
 
+STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+"""Ctrl-C, a polite kill, a terminal that was closed: finish the step, save, end. (Windows has no SIGHUP.)"""
+
+
 class Silence:
     """A reporter that says nothing."""
 
@@ -47,7 +51,7 @@ class Session:
     """The loop's hands (`training.loop.Hands`) on one run directory.
 
     Only the first of several processes writes; all of them evaluate. While the session is entered, the first
-    Ctrl-C or SIGTERM asks for an end after the present step, and the second one ends at once.
+    signal of `STOPPING` asks for an end after the present step, and the second one ends at once.
     """
 
     def __init__(
@@ -71,7 +75,7 @@ class Session:
     def __enter__(self) -> "Session":
         if self.trainer.world.is_first:
             self.trackers = open_trackers(self.config.train.trackers, self.run.path)
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in STOPPING:
             try:
                 self._before[number] = signal.signal(number, self._on_signal)
             except ValueError:  # not the main thread: signals are someone else's business
