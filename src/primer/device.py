@@ -78,7 +78,7 @@ def reuse_memory() -> bool:
     """Let freed blocks be used again instead of going back to the system; False where libc is not glibc.
 
     A training step takes and frees the same large blocks every time. By default glibc returns them, and every
-    new one is made of fresh pages, each of which the kernel zeroes on first touch: about a fifth of a step.
+    new one is made of fresh pages, each of which the kernel zeroes on first touch.
     """
     import ctypes
 

@@ -1,7 +1,7 @@
 """From a config to the things that it names: model, optimizer, stream, trainer. The one place that wires them."""
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -19,8 +19,6 @@ from primer.training.loop import Trainer
 from primer.training.optim import AdamW, Muon, Optimizer, Optimizers, decay_groups
 from primer.training.precision import Precision
 from primer.training.schedule import schedule
-
-Tell = Callable[[str], None]
 
 
 def build_model(config: RunConfig, shards: ShardDirectory, device: torch.device) -> GPT:
