@@ -58,11 +58,11 @@ def test_gradients_are_the_references(name: str, shape: tuple[int, int, int, int
 def test_dropout_is_right_for_the_mask_that_was_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a fixed mask the output and gradients are those of softmax · mask / (1 − p)."""
     q, k, v = heads(70, 70, 2, 2)
-    mask = torch.rand(4, 70, 70) < 0.7
+    mask = (torch.rand(4, 70, 70) < 0.7).to(q.dtype)
     rows = iter(
         [mask[:, start : start + cpu.BLOCK, : start + cpu.BLOCK] for start in range(0, 70, cpu.BLOCK)]
     )
-    monkeypatch.setattr(cpu, "keep_mask", lambda shape, p, device: next(rows))
+    monkeypatch.setattr(cpu, "keep_mask", lambda shape, p, like: next(rows))
     found = cpu.attention(q, k, v, dropout=0.3)
     scores = (q @ k.transpose(-2, -1)) * 8**-0.5
     pattern = scores.masked_fill(~causal_mask(70, 70), -torch.inf).softmax(-1)
@@ -91,7 +91,7 @@ def test_no_query_sees_a_later_key() -> None:
 def test_keep_mask_keeps_the_promised_share() -> None:
     torch.manual_seed(0)
     for p in (0.1, 0.5, 0.9):
-        kept = keep_mask((1000, 999), p, torch.device("cpu")).double()
+        kept = keep_mask((1000, 999), p, like=torch.empty(0, dtype=torch.float64))
         deviation = math.sqrt(p * (1 - p) / kept.numel())
         assert abs(float(kept.mean()) - (1 - p)) < 4 * deviation + 1 / 65536
         # neighbours, which come from one 64-bit word, are independent

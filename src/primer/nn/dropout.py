@@ -10,19 +10,18 @@ from primer.kernels.random import keep_mask
 
 
 class _Dropped(torch.autograd.Function):
-    """x ∘ mask / (1 − p), and the same for the gradient; one byte an element is kept for it."""
+    """x ∘ mask / (1 − p), and the same for the gradient."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, p: float) -> Tensor:
-        kept = keep_mask(x.shape, p, x.device)
-        ctx.save_for_backward(kept)
-        ctx.p = p
-        return (x * kept).div_(1 - p)
+        mask = keep_mask(x.shape, p, like=x).div_(1 - p)
+        ctx.save_for_backward(mask)
+        return x * mask
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        (kept,) = ctx.saved_tensors
-        return (grads[0] * kept).div_(1 - ctx.p), None
+        (mask,) = ctx.saved_tensors
+        return grads[0] * mask, None
 
 
 def dropout(x: Float[Tensor, "..."], p: float) -> Float[Tensor, "..."]:
