@@ -103,13 +103,28 @@ def test_a_step_that_was_not_applied_is_told() -> None:
     assert stream.getvalue() == "step 3: not finite: step not applied\n"
 
 
-class BrokenPipe(io.StringIO):
+class Gone(io.StringIO):
+    def __init__(self, terminal: bool) -> None:
+        super().__init__()
+        self.terminal = terminal
+
+    def isatty(self) -> bool:
+        return self.terminal
+
     def write(self, text: str) -> int:
-        raise BrokenPipeError
+        raise OSError(5, "Input/output error")
+
+    def flush(self) -> None:
+        raise OSError(5, "Input/output error")
 
 
-def test_a_reader_that_left_does_not_stop_the_training() -> None:
-    PlainReporter(BrokenPipe()).on_message("still training")
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_reader_that_left_does_not_stop_the_training(terminal: bool, monkeypatch) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    with reporter(Gone(terminal)) as report:
+        report.on_start(INFO)
+        report.on_step(row(1))
+        report.on_message("still training")
 
 
 class Terminal(io.StringIO):

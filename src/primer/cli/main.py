@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -160,7 +161,8 @@ def _say(lines: Sequence[tuple[str, str]]) -> None:
     bold = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
     for name, text in lines:
         label = f"{name + ':':<7}"
-        print(f"\x1b[1m{label}\x1b[0m {text}" if bold else f"{label} {text}", file=sys.stderr)
+        with suppress(OSError):  # the terminal may be gone; the exit code still says it
+            print(f"\x1b[1m{label}\x1b[0m {text}" if bold else f"{label} {text}", file=sys.stderr)
 
 
 def _silence_stdout() -> None:

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @contextmanager
 def reporter(stream: TextIO | None = None) -> Iterator[Reporter]:
     """A reporter for `stream` (stderr): live where it is a terminal, plain where it is a file or a pipe."""
-    stream = stream or sys.stderr
+    stream = cast(TextIO, Unfailing(stream or sys.stderr))
     if stream.isatty() and os.environ.get("TERM") != "dumb":
         from rich.console import Console
         from rich.live import Live
@@ -30,6 +30,25 @@ def reporter(stream: TextIO | None = None) -> Iterator[Reporter]:
             yield LiveReporter(live)
     else:
         yield PlainReporter(stream)
+
+
+class Unfailing:
+    """A stream whose reader may go away: what can no longer be written is no reason to stop training."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self.stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self.stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
 
 
 class ProgressLine:
@@ -116,8 +135,7 @@ class PlainReporter:
         self.said = time.monotonic()
 
     def _say(self, text: str) -> None:
-        with suppress(OSError):  # whoever read this has gone: no reason to stop training
-            print(text, file=self.stream, flush=True)
+        print(text, file=self.stream, flush=True)
 
     def on_start(self, info: Mapping[str, Any]) -> None:
         self.line = ProgressLine(info)
