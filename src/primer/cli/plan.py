@@ -10,7 +10,7 @@ from typing import Any
 from primer.cli.flags import Verb, parse, show_help
 from primer.cli.table import table
 from primer.models import count
-from primer.recipes.config import RunConfig
+from primer.recipes.config import LEAST_STEPS, RunConfig
 from primer.recipes.resolve import recipes, resolve
 
 SHARE = 0.6
@@ -66,12 +66,17 @@ def plan(config: RunConfig, rates: dict[str, float]) -> dict[str, Any]:
     rows = train.micro_batch or train.batch_size
     memory = count.training_bytes(model, rows, optimizer=config.optim.name)
     tokens = train.batch_size * model.context_length  # a step
-    short = round(train.steps * train.short_until) if train.short_context else 0
-    flops = tokens * (
+    short = train.short_until if train.short_context else 0.0
+    flops_a_step = tokens * (
         short * count.flops_per_token(model, train.short_context or None)
-        + (train.steps - short) * count.flops_per_token(model)
+        + (1 - short) * count.flops_per_token(model)
     )
     device, precision, rate = measure(config, rates)
+    seconds_a_step = flops_a_step / (rate * SHARE)
+    steps = train.steps
+    if train.minutes:
+        steps = min(steps, max(LEAST_STEPS, int(train.minutes * 60 / seconds_a_step)))
+    flops = flops_a_step * steps
     return {
         "recipe": config.recipe,
         "about": config.about,
@@ -81,9 +86,10 @@ def plan(config: RunConfig, rates: dict[str, float]) -> dict[str, Any]:
         "parameters": count.parameters(model),
         "matmul_parameters": count.matmul_parameters(model),
         "flops_per_token": count.flops_per_token(model),
-        "steps": train.steps,
+        "steps": steps,
+        "steps_at_most": train.steps,
         "tokens_per_step": tokens,
-        "tokens": tokens * train.steps,
+        "tokens": tokens * steps,
         "flops": flops,
         "rows_at_once": rows,
         "memory": asdict(memory) | {"total": memory.total},
@@ -92,7 +98,7 @@ def plan(config: RunConfig, rates: dict[str, float]) -> dict[str, Any]:
         "precision": precision,
         "matmul_flops": rate,
         "share": SHARE,
-        "seconds": flops / (rate * SHARE),
+        "seconds": seconds_a_step * steps,
     }
 
 
@@ -124,6 +130,8 @@ def overview(plans: Sequence[dict[str, Any]]) -> str:
 def in_lines(one: dict[str, Any]) -> str:
     """One plan for people."""
     memory = one["memory"]
+    cut = one["steps_at_most"] > one["steps"]
+    limit = f" (of {one['steps_at_most']:,}: as many as fit into train.minutes)" if cut else ""
     guess = " (assumed; the text decides)" if one["vocabulary_assumed"] else ""
     kinds = ", ".join(f"{kind} {megabytes(memory[kind])}" for kind in memory if kind != "total")
     lines = {
@@ -131,7 +139,7 @@ def in_lines(one: dict[str, Any]) -> str:
         "text": one["source"],
         "vocabulary": f"{one['vocabulary']:,}{guess}",
         "parameters": f"{one['parameters']:,}, of which {one['matmul_parameters']:,} multiply every token",
-        "steps": f"{one['steps']:,} of {one['tokens_per_step']:,} tokens: {one['tokens']:,}",
+        "steps": f"{one['steps']:,} of {one['tokens_per_step']:,} tokens: {one['tokens']:,}{limit}",
         "compute": f"{one['flops_per_token'] / 1e6:,.1f} MFLOP a token, {one['flops'] / 1e15:,.3f} PFLOP in all",
         "memory": f"{megabytes(memory['total'])} with {one['rows_at_once']} rows at once: {kinds}",
         "sampling": f"{megabytes(one['cache_bytes'])} of keys and values a sequence",

@@ -9,6 +9,9 @@ from primer.errors import UsageError
 from primer.models.config import GPTConfig
 from primer.training.config import OptimConfig, ScheduleConfig, TrainConfig
 
+LEAST_STEPS = 20
+"""With `train.minutes`: fewer steps than this are no training, however slow the machine is."""
+
 
 @dataclass(frozen=True)
 class DataConfig:

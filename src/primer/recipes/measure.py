@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from primer import device as devices
@@ -18,7 +18,7 @@ from primer.data.shards import ShardDirectory
 from primer.models.gpt import GPT
 from primer.nn.loss import cross_entropy
 from primer.recipes.build import build_trainer
-from primer.recipes.config import RunConfig
+from primer.recipes.config import LEAST_STEPS, RunConfig
 from primer.training import generators
 from primer.training.distributed import World
 from primer.training.loop import Forward, Trainer
@@ -26,28 +26,34 @@ from primer.training.precision import Precision
 
 Tell = Callable[[str], None]
 
-LEAST_STEPS = 20
-"""Fewer steps than this are no training, however slow the machine is."""
-
 
 def accelerate(trainer: Trainer, config: RunConfig, world: World, tell: Tell) -> RunConfig:
     """Compile where it pays, wrap for several processes. Returns the config with what was decided."""
-    device = trainer.precision.device
-    wanted = config.train.compile
-    if wanted == "auto":
-        # Cold compilation takes about a minute; on a CPU it makes a plain GPT slower (0.85 ×).
-        wanted = "on" if device.type == "cuda" and config.train.steps >= 1000 else "off"
-    if wanted == "on":
-        compiled = torch.compile(trainer.model)
-        try:
-            _one_pass(trainer, compiled, rows=trainer.micro_batch)
+    device, wanted = trainer.precision.device, config.train.compile
+    # Cold compilation takes about a minute, and on a CPU it makes a plain GPT slower (0.85 ×): not tried unasked.
+    worth_trying = device.type == "cuda" and config.train.steps >= 1000
+    if wanted == "on" or (wanted == "auto" and worth_trying):
+        compiled = compiled_model(trainer, must_pay=wanted == "auto", tell=tell)
+        wanted = "on" if world.first(int(compiled is not None), device) else "off"
+        if compiled is not None and wanted == "on":
             trainer.forward = compiled
-        except Exception as error:  # torch.compile fails at the first step, in any way, not at the wrap
-            tell(f"torch.compile failed ({type(error).__name__}), going on without it")
-            wanted = "off"
     if world.size > 1:
         trainer.forward = DistributedDataParallel(cast(nn.Module, trainer.forward))
-    return replace(config, train=replace(config.train, compile=wanted))
+    return replace(config, train=replace(config.train, compile="on" if wanted == "on" else "off"))
+
+
+def compiled_model(trainer: Trainer, *, must_pay: bool, tell: Tell) -> Forward | None:
+    """The model, compiled; None, and a word, where that fails or (if it must pay) makes no step faster."""
+    compiled = torch.compile(trainer.model)
+    try:
+        seconds = _seconds_of_passes(trainer, compiled)
+    except Exception as error:  # torch.compile fails at the first step, in any way, not at the wrap
+        tell(f"torch.compile failed ({type(error).__name__}), going on without it")
+        return None
+    if must_pay and seconds >= _seconds_of_passes(trainer, trainer.model):
+        tell("torch.compile makes this model no faster, going on without it")
+        return None
+    return cast(Forward, compiled)
 
 
 def choose_micro_batch(config: RunConfig, model: GPT, world: World) -> int:
@@ -75,7 +81,9 @@ def choose_micro_batch(config: RunConfig, model: GPT, world: World) -> int:
     return world.first(chosen, device)
 
 
-def fit_into_minutes(config: RunConfig, model: GPT, shards: ShardDirectory, world: World) -> RunConfig:
+def fit_into_minutes(
+    config: RunConfig, model: GPT, shards: ShardDirectory, world: World, tell: Tell
+) -> RunConfig:
     """The config with as many steps as `train.minutes` allows here, and never more than `train.steps`.
 
     A few steps are taken on a copy of the model, with short windows and with full ones, and forgotten.
@@ -93,6 +101,7 @@ def fit_into_minutes(config: RunConfig, model: GPT, shards: ShardDirectory, worl
     steps = world.first(max(LEAST_STEPS, int(train.minutes * 60 / seconds)), device)
     if steps >= train.steps:
         return replace(config, train=replace(train, minutes=0.0))
+    tell(f"{steps} of {train.steps} steps: as many as fit into train.minutes={train.minutes:g} here")
     warmup = config.schedule.warmup * steps // train.steps
     shorter = replace(train, minutes=0.0, steps=steps)
     return replace(config, train=shorter, schedule=replace(config.schedule, warmup=warmup))
@@ -134,23 +143,50 @@ class _MicroTrainer:
         return min(times) / rows
 
     def largest(self, rows: int) -> int:
-        while rows > 1:
-            try:
-                self.run(rows)
-                return rows
-            except torch.OutOfMemoryError:
-                torch.cuda.empty_cache()
-                rows //= 2
-        return rows
+        """The most rows, out of those that divide the batch, that fit beside what an optimizer will keep."""
+        copies = 2 + bool(self.config.train.weight_average)  # AdamW's two moments, and the mean
+        kept = [torch.empty_like(p) for p in self.model.parameters() for _ in range(copies)]
+        fitting = rows
+        while fitting > 1 and not self.fits(fitting):
+            fitting = next(n for n in range(fitting // 2, 0, -1) if rows % n == 0)
+        del kept
+        return fitting
+
+    def fits(self, rows: int) -> bool:
+        try:
+            self.run(rows)
+        except torch.OutOfMemoryError:
+            self.model.zero_grad(set_to_none=True)
+            torch.cuda.empty_cache()
+            return False
+        return True
 
 
-def _one_pass(trainer: Trainer, forward: Forward, rows: int) -> None:
-    """One forward and backward pass that leaves no trace in gradients or generators."""
+def _shapes(trainer: Trainer) -> set[tuple[int, int]]:
+    """Rows and length of every micro-batch of the run: short windows first, where the config asks for them."""
+    lengths = {trainer.batch_shape(step)[1] for step in (0, trainer.config.steps - 1)}
+    return {(max(1, trainer.micro_batch * trainer.context_length // length), length) for length in lengths}
+
+
+def _seconds_of_passes(trainer: Trainer, forward: Forward) -> float:
+    """Seconds of a forward and a backward pass in each shape, compiled by then. Leaves no trace."""
     device = trainer.precision.device
     before = generators.capture(device)
-    tokens = torch.zeros((rows, trainer.context_length), dtype=torch.long, device=device)
+    seconds = 0.0
+    try:
+        for shape in _shapes(trainer):
+            tokens = torch.zeros(shape, dtype=torch.long, device=device)
+            seconds += min([_seconds_of_a_pass(trainer, forward, tokens) for _ in range(3)][1:])
+    finally:
+        trainer.optimizer.zero_grad()
+        generators.restore(before, device)
+    return seconds
+
+
+def _seconds_of_a_pass(trainer: Trainer, forward: Forward, tokens: Tensor) -> float:
+    started = time.perf_counter()
     with trainer.precision.autocast():
-        loss = cross_entropy(forward(tokens), tokens)
+        loss = cross_entropy(forward(tokens, **trainer.origins(tokens[:, 0])), tokens)
     loss.backward()
-    trainer.optimizer.zero_grad()
-    generators.restore(before, device)
+    devices.synchronize(trainer.precision.device)
+    return time.perf_counter() - started

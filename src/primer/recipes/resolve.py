@@ -45,7 +45,18 @@ def resolve(
         layers += _file_layers(Path(file), ())
     if flags:
         layers.append(("flag", flags))
-    return merge(RunConfig, _with_shorter_warmup(layers))
+    return merge(RunConfig, _with_shorter_warmup(_without_old_minutes(layers)))
+
+
+def _without_old_minutes(layers: list[Layer]) -> list[Layer]:
+    """Steps that were asked for are taken, whatever time limit a layer below had set."""
+
+    def last(key: str) -> int:
+        return max((place for place, (_, values) in enumerate(layers) if key in dotted(values)), default=-1)
+
+    if last("train.steps") <= last("train.minutes") or last("train.minutes") < 0:
+        return layers
+    return [*layers, ("unlimited, since steps were given", {"train.minutes": 0.0})]
 
 
 def _with_shorter_warmup(layers: list[Layer]) -> list[Layer]:
