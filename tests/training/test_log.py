@@ -46,7 +46,7 @@ def test_a_tracker_that_is_not_installed_says_how_to_install_it(
 ) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    for name, package in (("wandb", "wandb"), ("tensorboard", "tensorboard")):
-        with pytest.raises(SurroundingsError, match=f"{package} is not installed") as caught:
+    for name, package in (("wandb", "wandb"), ("tensorboard", '"gpt-primer[track]"')):
+        with pytest.raises(SurroundingsError, match=f"{name} is not installed") as caught:
             open_trackers([name], tmp_path)
-        assert caught.value.hint == 'python -m pip install "gpt-primer[track]"'
+        assert caught.value.hint == f"python -m pip install {package}"

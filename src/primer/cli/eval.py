@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from primer.cli.flags import Verb, parse, required, show_help
 
@@ -15,6 +16,8 @@ class Options:
 
     on: str | None = None
     """Another text: a file, a folder of texts, or a named source. Left out: the run's validation part."""
+    unknown: Literal["error", "skip"] = "error"
+    """A character of that text which the run has never seen: stop and name it, or drop it and say how many."""
     json: bool = False
     """Print one JSON object."""
     runs_dir: str = "runs"
@@ -43,7 +46,7 @@ def run(argv: Sequence[str]) -> int:
 
     options = arguments.options
     model = load(which, runs_dir=options.runs_dir)
-    score = model.evaluate(options.on)
+    score = model.evaluate(options.on, unknown=options.unknown)
     on = options.on or f"the validation part of {model.config.data.source}"
     if options.json:
         print(json.dumps({"run": str(model.path), "on": on, **score}, ensure_ascii=False))
@@ -52,4 +55,6 @@ def run(argv: Sequence[str]) -> int:
     print(f"perplexity     {score['perplexity']:.3f}")
     print(f"bits per byte  {score['bits_per_byte']:.4f}")
     print(f"on             {score['tokens']:,} tokens of {on}")
+    if score["skipped"]:
+        print(f"dropped        {score['skipped']:,} characters that the run has never seen")
     return 0

@@ -1,6 +1,6 @@
 """A run that is there: its choices, its curves, and its model."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -9,17 +9,19 @@ import numpy as np
 import torch
 
 from primer import device as devices
+from primer.corpus.document import Document
 from primer.corpus.sources import open_source
 from primer.data.batches import evaluation_windows
-from primer.errors import DataError
+from primer.errors import DataError, SurroundingsError
 from primer.evals.perplexity import score
 from primer.generation.sampling import Sampling
 from primer.generation.text import streams
 from primer.models.gpt import GPT
 from primer.recipes.directory import RunDirectory
-from primer.recipes.text import open_data, read_tokenizer
+from primer.recipes.text import open_data, opening, read_tokenizer
 from primer.recipes.weights import load_weights
-from primer.tokens.tokenizer import Tokenizer
+from primer.tokens.char import CharTokenizer, UnknownCharacterError
+from primer.tokens.tokenizer import Ids, Tokenizer
 
 
 class Run:
@@ -50,10 +52,17 @@ class Run:
     def model(self) -> GPT:
         """The trained model, ready to read and to write."""
         if self._model is None:
-            device = devices.choose(self.config.train.device)
-            self._model = GPT(self.config.model).to(device).eval()
-            load_weights(self._model, self.directory, self.which)
+            model = GPT(self.config.model).to(self._device()).eval()
+            load_weights(model, self.directory, self.which)
+            self._model = model  # only now: a model whose weights were refused must not write
         return self._model
+
+    def _device(self) -> torch.device:
+        """Where the run was trained, if this machine has such a device; else the best that it has."""
+        try:
+            return devices.choose(self.config.train.device)
+        except SurroundingsError:
+            return devices.choose("auto")
 
     def metrics(self) -> list[dict[str, Any]]:
         """All rows of metrics.jsonl: those with `loss` are steps, those with `val_loss` evaluations."""
@@ -103,7 +112,7 @@ class Run:
         return streams(
             self.model,
             self.tokenizer,
-            usual.prompt if prompt is None else prompt,
+            opening(self.tokenizer, usual.prompt) if prompt is None else prompt,
             samples=n,
             max_tokens=usual.tokens if tokens is None else tokens,
             sampling=sampling,
@@ -112,8 +121,15 @@ class Run:
             use_cache=use_cache,
         )
 
-    def evaluate(self, text: str | Path | None = None) -> dict[str, float]:
-        """Loss (nats a token), perplexity and bits per byte on the validation split, or on another text."""
+    def evaluate(
+        self, text: str | Path | None = None, *, unknown: Literal["error", "skip"] = "error"
+    ) -> dict[str, float]:
+        """Loss (nats a token), perplexity and bits per byte on the validation split, or on another text.
+
+        unknown: of a character in `text` that the run has never seen: an error that names it, or to drop it. The key
+        `skipped` says how many were.
+        """
+        skipped = 0
         if text is None:
             shards = open_data(self.config, self.directory)
             ids = np.asarray(shards.tokens("validation")[:])
@@ -121,11 +137,27 @@ class Run:
             source = open_source(
                 text, encoding=self.config.data.encoding, encoding_errors=self.config.data.encoding_errors
             )
-            pieces = [self.tokenizer.encode(document.text) for document in source.documents()]
-            ids = np.concatenate(pieces) if pieces else np.empty(0, np.int64)
+            ids, skipped = self._read(source.documents(), unknown)
             if len(ids) < 2:
                 raise DataError("there is nothing to predict in this text", where=str(text))
         context = self.config.model.context_length
         windows = evaluation_windows(ids, batch_size=max(1, 8192 // context), context_length=context)
         lengths = torch.from_numpy(np.asarray(self.tokenizer.byte_lengths, dtype=np.int64))
-        return asdict(score(self.model, windows, lengths))
+        return asdict(score(self.model, windows, lengths)) | {"skipped": skipped}
+
+    def _read(self, documents: Iterable[Document], unknown: Literal["error", "skip"]) -> tuple[Ids, int]:
+        """All ids of a text, and how many characters were dropped; an unknown one is named with its place."""
+        tokenizer, pieces, skipped, position = self.tokenizer, [np.empty(0, np.int64)], 0, 0
+        if isinstance(tokenizer, CharTokenizer):
+            tokenizer = CharTokenizer(tokenizer.characters, unknown)
+        for document in documents:
+            position = position if document.part else 0  # characters before this piece of the document
+            try:
+                pieces.append(tokenizer.encode(document.text).astype(np.int64))
+            except UnknownCharacterError as error:
+                place = UnknownCharacterError(error.character, position + error.position)
+                raise DataError(place.cause, where=document.id, hint="--unknown=skip") from error
+            if isinstance(tokenizer, CharTokenizer):
+                skipped += len(document.text) - len(pieces[-1])
+            position += len(document.text)
+        return np.concatenate(pieces), skipped

@@ -6,18 +6,22 @@ from primer.data.shards import ShardDirectory
 from primer.errors import DataError
 from primer.recipes.config import RunConfig
 from primer.recipes.directory import RunDirectory
+from primer.tokens.char import UnknownCharacterError
 from primer.tokens.tokenizer import Tokenizer
 from primer.training.distributed import World
 
 
-def prepare_data(config: RunConfig, world: World) -> ShardDirectory:
-    """The shards of the config's text: made by the first process, then opened by the others."""
+def prepare_data(config: RunConfig, world: World, tokenizer: Tokenizer | None = None) -> ShardDirectory:
+    """The shards of the config's text: made by the first process, then opened by the others.
+
+    `tokenizer`: one that exists already, of the run to start from; else the config says which kind to make.
+    """
     if not world.is_first:
         world.barrier()
     data = config.data
     shards = prepare(
         data.source,
-        tokenizer=data.tokenizer,
+        tokenizer=tokenizer or data.tokenizer,
         validation_fraction=data.validation_fraction,
         unknown=data.unknown,
         encoding=data.encoding,
@@ -32,17 +36,32 @@ def prepare_data(config: RunConfig, world: World) -> ShardDirectory:
 def open_data(config: RunConfig, run: RunDirectory) -> ShardDirectory:
     """The shards that a run was trained on; a text that changed since then is refused."""
     facts = run.read_facts()["data"]
+    changed = DataError(
+        f"the text of this run has changed: {config.data.source} is not what it was trained on",
+        where=str(run.path),
+        hint="put the old text back, or start a new run from these weights: primer train … --init-from",
+    )
     try:
         shards = ShardDirectory.open(facts["path"])
     except DataError:
-        shards = prepare_data(config, World())
+        try:
+            shards = prepare_data(config, World(), read_tokenizer(run))
+        except UnknownCharacterError as error:
+            raise changed from error
     if shards.fingerprint != facts["fingerprint"]:
-        raise DataError(
-            f"the text of this run has changed: {config.data.source} is not what it was trained on",
-            where=str(run.path),
-            hint="put the old text back, or start a new run from these weights: primer train … --init-from",
-        )
+        raise changed
     return shards
+
+
+def opening(tokenizer: Tokenizer, prompt: str) -> str:
+    """What a sample begins with that was given no prompt: the config's, a new line, or the first token there is."""
+    for wanted in (prompt, "\n"):
+        try:
+            if len(tokenizer.encode(wanted)):
+                return wanted
+        except DataError:
+            continue
+    return tokenizer.decode([0])
 
 
 def read_tokenizer(run: RunDirectory) -> Tokenizer:

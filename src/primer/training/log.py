@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from primer.errors import missing_extra
+from primer.errors import SurroundingsError, missing_extra
 from primer.training.checkpoint import write_atomically
 
 
@@ -36,7 +36,7 @@ class JsonLines:
         if not self.file.exists():
             return []
         found = []
-        for line in self.file.read_text(encoding="utf-8", errors="replace").splitlines():
+        for line in self.file.read_text(encoding="utf-8", errors="replace").split("\n"):  # not at U+2028
             try:
                 found.append(json.loads(line))
             except ValueError:
@@ -83,7 +83,9 @@ class ModuleTracker:
         try:
             self.module = importlib.import_module(module)
         except ImportError:
-            raise missing_extra(module, "track") from None
+            raise SurroundingsError(
+                f"{module} is not installed", hint=f"python -m pip install {module}"
+            ) from None
         self.module.init(project="primer", name=directory.name)
 
     def log(self, values: Mapping[str, float], step: int) -> None:
