@@ -9,7 +9,8 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -50,8 +51,8 @@ def autocast_dtype(device: torch.device, precision: str) -> torch.dtype | None:
     """The narrow dtype of matrix products on `device`, or None for plain float32.
 
     auto: bf16 where the device is made for it (CUDA from sm_80 on), else float32. bf16 on a CPU only when
-    asked for (correct everywhere, slow without AMX or AVX512-BF16); fp16 only on CUDA, because the loss
-    scaler that it needs lives there. SurroundingsError says why the device refuses.
+    asked for (correct everywhere, slow without AMX or AVX512-BF16); fp16 only on CUDA, since a CPU gains
+    nothing by it. SurroundingsError says why the device refuses.
     """
     import torch
 
@@ -72,6 +73,24 @@ def autocast_dtype(device: torch.device, precision: str) -> torch.dtype | None:
             )
         return torch.float16
     raise UsageError(f"unknown precision {precision!r}", hint="auto, fp32, bf16 or fp16")
+
+
+@contextmanager
+def deterministic() -> Iterator[None]:
+    """Only kernels whose results are the same bits every time; one that has no such twin is an error.
+
+    cuBLAS wants to be told through the environment, before it is first used:
+    https://docs.nvidia.com/cuda/cublas/#results-reproducibility
+    """
+    import torch
+
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
 
 
 def reuse_memory() -> bool:

@@ -121,6 +121,8 @@ class BatchStream:
 
     def reshape(self, batch_size: int, context_length: int) -> None:
         """Go on with another shape; another context length starts a fresh pass over the text."""
+        if (batch_size, context_length) == (self.batch_size, self.context_length):
+            return
         fresh = context_length != self.context_length and self.order == "epochs" and self.index > 0
         self._set_shape(batch_size, context_length)
         if fresh:

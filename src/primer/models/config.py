@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -134,6 +135,18 @@ class GPTConfig:
             )
         if self.positions == "rotary" and self.d_head % 2:
             raise UsageError(f"rotary positions need an even head width, got d_head={self.d_head}")
+        if self.tied_head and self.zero_init_head:
+            raise UsageError(
+                "model.tied_head and model.zero_init_head exclude each other: the embedding would start at zero, "
+                "and no gradient would ever reach it",
+                hint="--model.zero-init-head=false",
+            )
+        for name in ("rotary_base", "norm_eps", "attention_gain"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise UsageError(f"model.{name} must be a positive number, got {getattr(self, name)}")
+        for name in ("init_std", "embedding_std", "logit_soft_cap"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UsageError(f"model.{name} must not be negative, got {getattr(self, name)}")
         for name in ("embedding_dropout", "pattern_dropout", "attention_dropout", "feed_forward_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise UsageError(f"model.{name} must lie in [0, 1), got {getattr(self, name)}")

@@ -65,7 +65,8 @@ class CountedNGrams(nn.Module):
     def adopt(self, tables: Mapping[str, Tensor]) -> None:
         """Take tables that were counted before, of whatever size; `tables` as in this module's `state_dict`."""
         for name in self.state_dict():
-            setattr(self, name, tables[name].to(self.frequencies.device))
+            if name in tables:
+                setattr(self, name, tables[name].to(self.frequencies.device))
 
     @torch.no_grad()
     def forward(

@@ -1,7 +1,7 @@
 """From a config to the things that it names: model, optimizer, stream, trainer. The one place that wires them."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
@@ -96,8 +96,14 @@ def validation_batches(config: RunConfig, shards: ShardDirectory, world: World, 
         seed=config.seed + step,
         order="random",
     )
-    mine = range(world.rank, config.train.evaluate_batches, world.size)
-    return (stream.next() for _ in mine)
+    return _numbered(stream, range(world.rank, config.train.evaluate_batches, world.size))
+
+
+def _numbered(stream: BatchStream, numbers: Iterable[int]) -> Iterator[Batch]:
+    """The batches with these numbers of a random stream, so that each process scores others."""
+    for number in numbers:
+        stream.index = number
+        yield stream.next()
 
 
 def build_trainer(config: RunConfig, model: GPT, shards: ShardDirectory, world: World) -> Trainer:

@@ -19,7 +19,7 @@ import primer
 from primer import config as configs
 from primer import device as devices
 from primer.data.shards import ShardDirectory
-from primer.errors import DivergedError, StoppedError, UsageError
+from primer.errors import DivergedError, PrimerError, StoppedError, UsageError
 from primer.models.count import flops_per_token
 from primer.recipes import directory
 from primer.recipes.build import build_model, build_trainer
@@ -29,8 +29,8 @@ from primer.recipes.loaded import Run
 from primer.recipes.measure import accelerate, choose_micro_batch, fit_into_minutes
 from primer.recipes.resolve import resolve
 from primer.recipes.session import Reporter, Session, Silence
-from primer.recipes.text import open_data, prepare_data
-from primer.recipes.weights import adopt_weights, check_origin, newest_step, restore
+from primer.recipes.text import open_data, prepare_data, read_tokenizer
+from primer.recipes.weights import adopt_weights, check_origin, newest_step, point_at_best, restore
 from primer.training import checkpoint
 from primer.training.distributed import World, joined, place
 from primer.training.lock import RunLock
@@ -48,20 +48,22 @@ def train(
 ) -> Run:
     """Train a recipe, or the default recipe on a text or a folder of text; returns the finished run.
 
-    flags: dotted overrides, `{"train.steps": 500}`. init_from: another run whose weights this one starts with.
+    flags: dotted overrides, `{"train.steps": 500}`. init_from: another run whose weights and vocabulary this one
+    starts with; a character that it never saw is an error, or dropped with `data.unknown="skip"`.
     Raises `PrimerError`s; with Ctrl-C the run is saved and `StoppedError` says how to go on.
     """
     config = resolve(target, flags=flags or {}).config
     report = reporter or Silence()
     with ExitStack() as stack:
         device, world = enter(config, stack)
-        shards = prepare_data(config, world)
+        origin = directory.find(init_from, runs_dir) if init_from is not None else None
+        shards = prepare_data(config, world, read_tokenizer(origin) if origin else None)
         config = complete(config, shards, device)
         model = build_model(config, shards, device)
-        if init_from is not None:
-            adopt_weights(model, shards.tokenizer, directory.find(init_from, runs_dir))
+        if origin:
+            adopt_weights(model, origin)
         config = with_micro_batch(config, choose_micro_batch(config, model, world))
-        config = fit_into_minutes(config, model, shards, world)
+        config = fit_into_minutes(config, model, shards, world, report.on_message)
         trainer = build_trainer(config, model, shards, world)
         config = accelerate(trainer, config, world, report.on_message)
         trainer.config = config.train
@@ -72,7 +74,7 @@ def train(
         number = world.first(int(run.id, 16) if world.is_first else 0, device)
         if not world.is_first:
             run = directory.find(f"{number:06x}", runs_dir)
-        return work(run, config, trainer, shards, report, stack)
+        return work(run, config, trainer, shards, report)
 
 
 def resume(
@@ -89,6 +91,8 @@ def resume(
     report = reporter or Silence()
     found = directory.find(run, runs_dir)
     changes = configs.nested(dict(flags or {}))
+    if changes.get("train", {}).get("minutes"):
+        raise UsageError("train.minutes is for new runs", hint="--train.steps=N: go on to step N")
     config = configs.merge(
         RunConfig, [("run", configs.to_dict(found.read_config())), ("flag", changes)]
     ).config
@@ -96,28 +100,32 @@ def resume(
         device, world = enter(config, stack)
         if world.is_first:
             stack.enter_context(RunLock(found.path))
+            checkpoint.sweep(found.path)
             checkpoint.sweep(found.checkpoints)
         shards = open_data(config, found)
         at = newest_step(found, world, device, report)
         saved = checkpoint.load(checkpoint.step_directory(found.checkpoints, at))
         check_origin(saved, shards)
+        if at >= config.train.steps:
+            raise UsageError(
+                f"this run is finished: it has taken {at} of its {config.train.steps} steps",
+                where=str(found.path),
+                hint=f"--train.steps={2 * max(at, config.train.steps)} to go on",
+            )
+        config = complete(config, shards, device)
         model = build_model(config, shards, device)
+        config = with_micro_batch(config, choose_micro_batch(config, model, world))
         trainer = build_trainer(config, model, shards, world)
         config = accelerate(trainer, config, world, report.on_message)
         restore(trainer, saved)
         if world.is_first:
+            point_at_best(found, trainer.progress.best_step)
             found.metrics.trim(trainer.progress.step)
             found.samples.trim(trainer.progress.step)
             found.write_config(config)
             found.update_facts(status="training", resumed=[*found.read_facts().get("resumed", []), at])
-            report.on_message(f"going on after step {trainer.progress.step}")
-        if trainer.progress.step >= config.train.steps:
-            raise UsageError(
-                f"this run is finished: it has taken its {config.train.steps} steps",
-                where=str(found.path),
-                hint=f"--train.steps={2 * config.train.steps} to go on",
-            )
-        return work(found, config, trainer, shards, report, stack)
+            report.on_message(f"going on after step {at}")
+        return work(found, config, trainer, shards, report, saved.path.name)
 
 
 def load(
@@ -133,27 +141,32 @@ def work(
     trainer: Trainer,
     shards: ShardDirectory,
     report: Reporter,
-    stack: ExitStack,
+    saved: str | None = None,
 ) -> Run:
-    """The session itself: train, and say how it ended in run.json and by an exception where it did not end well."""
+    """The session itself: train, and say how it ended in run.json and by an exception where it did not end well.
+
+    `saved`: the checkpoint that this session starts from, if there is one.
+    """
     facts = {
         "data": shards.fingerprint,
         "tokenizer": shards.tokenizer.fingerprint,
         "versions": versions(),
     }
-    session = stack.enter_context(Session(run, config, trainer, shards, report, facts))
-    if not isinstance(session.reporter, Silence):
-        session.reporter.on_start(start_info(run, config, trainer, shards))
+    session = Session(run, config, trainer, shards, report, facts, saved)
     first = trainer.world.is_first
     try:
-        if trainer.progress.step == 0:
-            session.save(0, best=False)  # from the first moment there is something to go on from
-        finished = fit(trainer, session)
+        with session:
+            if not isinstance(session.reporter, Silence):
+                session.reporter.on_start(start_info(run, config, trainer, shards))
+            if session.saved is None:
+                session.save(0, best=False)  # from the first moment there is something to go on from
+            finished = fit(trainer, session)
     except BaseException as error:
         if first:
             run.update_facts(status="diverged" if isinstance(error, DivergedError) else "failed", ended=now())
-        if hasattr(error, "where") and session.saved:
-            error.where = f"{error.where}; the last good checkpoint is {run.checkpoints / session.saved}"
+        if isinstance(error, PrimerError) and session.saved:
+            good = f"the last good checkpoint is {run.checkpoints / session.saved}"
+            error.where = f"{error.where}; {good}" if error.where else good
         raise
     if first:
         run.update_facts(status="finished" if finished else "stopped", ended=now())
@@ -185,6 +198,8 @@ def enter(config: RunConfig, stack: ExitStack) -> tuple[torch.device, World]:
         torch.cuda.set_device(device)
     devices.set_threads(config.train.threads)
     devices.reuse_memory()
+    if config.train.deterministic:
+        stack.enter_context(devices.deterministic())
     return device, stack.enter_context(joined(device))
 
 

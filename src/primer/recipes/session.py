@@ -16,6 +16,7 @@ from primer.generation.text import write
 from primer.recipes.build import validation_batches
 from primer.recipes.config import RunConfig
 from primer.recipes.directory import RunDirectory
+from primer.recipes.text import opening
 from primer.training import checkpoint
 from primer.training.log import Tracker, open_trackers
 from primer.training.loop import Trainer
@@ -62,6 +63,7 @@ class Session:
         shards: ShardDirectory,
         reporter: Reporter,
         facts: Mapping[str, Any],
+        saved: str | None = None,
     ) -> None:
         self.run, self.config, self.trainer, self.shards = run, config, trainer, shards
         self.reporter: Reporter = reporter if trainer.world.is_first else Silence()
@@ -69,13 +71,16 @@ class Session:
         self.byte_lengths = torch.from_numpy(np.asarray(shards.tokenizer.byte_lengths, dtype=np.int64))
         self.trackers: list[Tracker] = []
         self.asked_by: int | None = None
-        self.saved: str | None = None
+        self.saved = saved
+        """The newest checkpoint that is known to be whole."""
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "Session":
         if self.trainer.world.is_first:
             self.trackers = open_trackers(self.config.train.trackers, self.run.path)
         for number in STOPPING:
+            if signal.getsignal(number) in (signal.SIG_IGN, None):  # `nohup primer train &`: it is not for us
+                continue
             try:
                 self._before[number] = signal.signal(number, self._on_signal)
             except ValueError:  # not the main thread: signals are someone else's business
@@ -137,25 +142,16 @@ class Session:
         """Let the model write, from a seed of its own so that training draws the same numbers without it."""
         if not self.trainer.world.is_first:
             return
-        with self.trainer.averaged():
-            text = write(
-                self.trainer.model,
-                self.shards.tokenizer,
-                self._prompt(),
-                self.config.sample,
-                seed=self.config.seed + step,
-            )
+        wanted, tokenizer = self.config.sample, self.shards.tokenizer
+        try:
+            with self.trainer.averaged():
+                prompt = opening(tokenizer, wanted.prompt)
+                text = write(self.trainer.model, tokenizer, prompt, wanted, seed=self.config.seed + step)
+        except DataError as error:  # logits that are not finite: whether to go on is for the loop to say
+            self.reporter.on_message(f"no sample after step {step}: {error.cause}")
+            return
         self.run.samples.append({"step": step, "text": text})
         self.reporter.on_sample(step, text)
-
-    def _prompt(self) -> str:
-        """The config's prompt as far as the tokenizer knows it; else the first token of the text."""
-        tokenizer = self.shards.tokenizer
-        try:
-            tokenizer.encode(self.config.sample.prompt)
-        except DataError:
-            return tokenizer.decode(self.shards.tokens("train")[:1].tolist())
-        return self.config.sample.prompt or tokenizer.decode(self.shards.tokens("train")[:1].tolist())
 
     def save(self, step: int, *, best: bool) -> None:
         """Write a checkpoint; point `best` at it where it is; remove those that the config does not keep."""

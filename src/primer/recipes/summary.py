@@ -30,7 +30,7 @@ class RunSummary:
     """Lowest so far."""
     parameters: int
     status: str
-    """training, finished, stopped, damaged, killed (it never ended, and nobody holds it), or an error's name."""
+    """training, finished, stopped, diverged, failed, damaged, or killed (it never ended, and nobody holds it)."""
 
 
 def summaries(runs_dir: str | Path = "runs") -> list[RunSummary]:

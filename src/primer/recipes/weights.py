@@ -12,7 +12,6 @@ from primer.models.gpt import GPT
 from primer.recipes.directory import RunDirectory
 from primer.recipes.session import Reporter
 from primer.recipes.text import read_tokenizer
-from primer.tokens.tokenizer import Tokenizer
 from primer.training import checkpoint
 from primer.training.distributed import World
 from primer.training.loop import Trainer
@@ -34,6 +33,13 @@ def newest_step(run: RunDirectory, world: World, device: torch.device, report: R
     return step
 
 
+def point_at_best(run: RunDirectory, step: int) -> None:
+    """Make `best` say what the checkpoint says: a kill may come between a best checkpoint and its pointer."""
+    path = checkpoint.step_directory(run.checkpoints, step)
+    if step and path.is_dir() and checkpoint.follow(run.checkpoints, "best") != path:
+        checkpoint.point(run.checkpoints, "best", step)
+
+
 def check_origin(saved: checkpoint.Checkpoint, shards: ShardDirectory) -> None:
     """Refuse a checkpoint that belongs to another text or another vocabulary."""
     here_now = (
@@ -50,17 +56,23 @@ def check_origin(saved: checkpoint.Checkpoint, shards: ShardDirectory) -> None:
 
 def restore(trainer: Trainer, saved: checkpoint.Checkpoint) -> None:
     """Put weights, optimizer, mean, stream and generators back."""
-    weights = saved.model
+    put_weights(trainer.model, saved.model, str(saved.path))  # the mean of the weights, where one was kept
     if trainer.average:
-        weights = {**saved.model, **_under("weights.", saved.optim)}
         trainer.average.restore(saved.model, saved.state["averaged"])
-    put_weights(trainer.model, weights, str(saved.path))
+    if weights := _under("weights.", saved.optim):
+        put_weights(trainer.model, {**saved.model, **weights}, str(saved.path))
     trainer.optimizer.load_state_tensors(_under("optim.", saved.optim))
     trainer.restore(saved.state)
 
 
 def load_weights(model: GPT, run: RunDirectory, which: Literal["best", "latest"]) -> None:
     """Fill a model from a run's checkpoint, verified."""
+    saved = read_checkpoint(run, which)
+    put_weights(model, saved.model, str(saved.path))
+
+
+def read_checkpoint(run: RunDirectory, which: Literal["best", "latest"]) -> checkpoint.Checkpoint:
+    """The checkpoint that a pointer names, verified, and the tokenizer with it."""
     path = checkpoint.follow(run.checkpoints, which) or checkpoint.newest(run.checkpoints)
     if path is None:
         raise DataError("this run has no checkpoint yet", where=str(run.path), hint=f"primer resume {run.id}")
@@ -70,19 +82,14 @@ def load_weights(model: GPT, run: RunDirectory, which: Literal["best", "latest"]
             "tokenizer.json is not the one that these weights were trained with",
             where=str(run.tokenizer_file),
         )
-    put_weights(model, saved.model, str(path))
+    return saved
 
 
-def adopt_weights(model: GPT, tokenizer: Tokenizer, run: RunDirectory) -> None:
-    """Start from another run's weights; the vocabulary and the sizes must be the same."""
-    theirs = read_tokenizer(run)
-    if theirs.fingerprint != tokenizer.fingerprint:
-        raise DataError(
-            "the run to start from has another vocabulary than this text",
-            where=str(run.path),
-            hint="--data.tokenizer=byte in both runs fits every text",
-        )
-    load_weights(model, run, "best")
+def adopt_weights(model: GPT, run: RunDirectory) -> None:
+    """Start from another run's weights, of the same vocabulary and sizes. What was counted is this run's text."""
+    saved = read_checkpoint(run, "best")
+    counted = {name: table for name, table in model.state_dict().items() if name.startswith("counts.")}
+    put_weights(model, {**saved.model, **counted}, str(saved.path))
 
 
 @torch.no_grad()

@@ -24,9 +24,9 @@ class OptimConfig:
     eps: float = 1e-8
     """Added to the root of the second moment."""
     weight_decay: float = 0.1
-    """Pull towards zero, times the learning rate; on matrices only unless `decay_all`."""
+    """Pull towards zero, times the learning rate; on matrices and embeddings only, unless `decay_all`."""
     decay_all: bool = False
-    """Decay biases, gains and embeddings too, as `torch.optim.AdamW(model.parameters())` does."""
+    """Decay biases and gains too, as `torch.optim.AdamW(model.parameters())` does."""
     clip: float = 1.0
     """The gradient's norm is cut to this. 0: never."""
     muon_lr: float = 0.02
@@ -60,7 +60,7 @@ class ScheduleConfig:
     shape: Literal["constant", "cosine", "linear", "wsd", "inverse_sqrt"] = "cosine"
     """After the warm-up: flat, half a cosine, a line, flat then a line (wsd), or step^-½ (Vaswani et al. §5.3)."""
     warmup: int = 100
-    """Steps in which the rate rises from zero to its peak."""
+    """Steps in which the rate rises from a first small step to its peak."""
     final: float = 0.1
     """The factor at the last step (cosine, linear, wsd)."""
     decay: float = 0.4
@@ -113,6 +113,8 @@ class TrainConfig:
     """torch.compile. auto: on a GPU, for runs that are long enough to pay for it."""
     threads: int = 0
     """CPU threads. 0: as many as torch finds; the number is kept on resume, because it decides the last bits."""
+    deterministic: bool = False
+    """On a GPU, only kernels that give the same bits every time: slower, and resuming is then exact as on a CPU."""
     log_every: int = 1
     """Steps between lines in metrics.jsonl."""
     trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()

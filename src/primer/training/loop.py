@@ -219,7 +219,7 @@ def fit(trainer: Trainer, hands: Hands) -> bool:
 
 def keep_best(progress: Progress, scores: dict[str, Any]) -> bool:
     """Whether this evaluation is the best so far; remembers it if so."""
-    if scores["val_loss"] >= progress.best_loss:
+    if not scores["val_loss"] < progress.best_loss:  # which a NaN never is
         return False
     progress.best_loss, progress.best_step = scores["val_loss"], progress.step
     return True
