@@ -22,8 +22,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def choose(requested: str = "auto") -> torch.device:
-    """The device for "auto", "cpu", "cuda" or "mps". SurroundingsError where the one asked for is absent."""
+def choose(requested: str = "auto", flag: str = "--train.device") -> torch.device:
+    """The device for "auto", "cpu", "cuda" or "mps". SurroundingsError where the one asked for is absent.
+
+    `flag` is the one that asked, so that the error can name it.
+    """
     import torch
 
     here = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
@@ -34,7 +37,7 @@ def choose(requested: str = "auto") -> torch.device:
     if not here[requested]:
         built = torch.version.cuda if requested == "cuda" else torch.backends.mps.is_built()
         why = "no usable GPU was found" if built else f"torch {torch.__version__} was built without it"
-        raise SurroundingsError(f"{requested} is not available here: {why}", hint="--train.device=cpu")
+        raise SurroundingsError(f"{requested} is not available here: {why}", hint=f"{flag}=cpu")
     return torch.device(requested)
 
 

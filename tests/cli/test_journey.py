@@ -198,7 +198,7 @@ def test_a_signal_saves_says_how_to_go_on_and_has_its_code(place: Path, number: 
     assert out == ""
     assert "stopped: stopped after step" in err
     (run,) = (place / f"signal-{number}").iterdir()
-    assert f"try:    primer resume {run.name[-6:]}" in err
+    assert f"try:    primer resume {run}" in err
     assert (run / "checkpoints" / "latest").exists()
 
 

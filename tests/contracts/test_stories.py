@@ -171,13 +171,11 @@ def test_resuming_what_is_finished_changes_nothing(run: primer.Run, tmp_path: Pa
     assert summarise(run.directory).status == "finished"
 
 
-def test_a_tracker_that_is_missing_fails_the_run_and_does_not_kill_it(
-    text_file: Path, tmp_path: Path
-) -> None:
+def test_a_tracker_that_is_missing_is_told_before_a_run_is_made(text_file: Path, tmp_path: Path) -> None:
     with pytest.raises(SurroundingsError, match="trackio is not installed") as caught:
         train(text_file, tmp_path, **{"train.trackers": ("trackio",)})
     assert caught.value.hint == "python -m pip install trackio"
-    assert summarise(find("latest", tmp_path)).status == "failed"
+    assert not list(tmp_path.glob("*/run.json"))
 
 
 def test_what_was_counted_belongs_to_the_text(text_file: Path, tmp_path: Path) -> None:
@@ -365,6 +363,109 @@ def test_steps_that_were_asked_for_are_taken() -> None:
     both = resolve("default", flags={"train.steps": 50_000, "train.minutes": 5.0}).config
     assert both.train.minutes == 5.0
     assert resolve("default", flags={"train.batch_size": 4}).config.train.minutes == 2.0
+
+
+def test_a_context_that_was_made_short_needs_no_shorter_one() -> None:
+    assert resolve("default", flags={"model.context_length": 32}).config.train.short_context == 0
+    assert resolve("default", flags={"model.context_length": 200}).config.train.short_context == 128
+    with pytest.raises(UsageError, match="short_context"):
+        resolve("default", flags={"model.context_length": 32, "train.short_context": 64})
+
+
+def test_a_text_beside_a_recipe_is_found_from_anywhere(
+    text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.toml").write_text('base = "default"\n[data]\nsource = "table.txt"\n')
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert resolve("../mine.toml").config.data.source == str(text_file)
+
+
+def test_starting_from_a_run_takes_its_sizes(run: primer.Run, text_file: Path, tmp_path: Path) -> None:
+    """Nobody has to repeat the flags of the run that the weights come from."""
+    flags = {key: value for key, value in TINY.items() if not key.startswith("model.")}
+    second = primer.train(text_file, flags=flags, runs_dir=tmp_path / "runs", init_from=run)
+    assert second.config.model == run.config.model
+
+
+def test_latest_is_a_run_that_can_be_used(run: primer.Run, tmp_path: Path) -> None:
+    empty = tmp_path / "runs" / "2999-01-01-default-ffffff"
+    empty.mkdir()
+    (empty / "run.json").write_text('{"started": "2999"}')
+    assert find("latest", tmp_path / "runs").path == run.path
+
+
+def test_a_run_is_named_by_its_own_text(text_file: Path, tmp_path: Path) -> None:
+    """Equal contents under another name share their shards, and keep their names."""
+    copy = tmp_path / "copy.txt"
+    copy.write_bytes(text_file.read_bytes())
+    first, second = train(text_file, tmp_path / "runs"), train(copy, tmp_path / "runs")
+    assert [each.directory.read_facts()["source"]["name"] for each in (first, second)] == [
+        "table.txt",
+        "copy.txt",
+    ]
+    assert "-table-" in first.path.name
+    assert "-copy-" in second.path.name
+    assert [summarise(each.directory).title for each in (first, second)] == ["table.txt", "copy.txt"]
+
+
+def test_slow_steps_are_saved_by_the_clock(
+    text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However few steps a slow machine takes, a kill costs some minutes."""
+    saved = []
+    real = session.Session.save
+    monkeypatch.setattr(
+        session.Session, "save", lambda self, step, best: (saved.append(step), real(self, step, best=best))
+    )
+    clock = iter(range(0, 10**6, 30))
+    monkeypatch.setattr(
+        "primer.training.loop.time",
+        SimpleNamespace(monotonic=lambda: next(clock), perf_counter=time.perf_counter),
+    )
+    flags = {"train.checkpoint_every": 1000, "train.evaluate_every": 1000, "train.steps": 12}
+    train(text_file, tmp_path, **{**flags, "train.checkpoint_minutes": 2.0})
+    assert saved == [0, 4, 8, 12]
+    saved.clear()
+    train(text_file, tmp_path, **{**flags, "train.checkpoint_minutes": 0.0})
+    assert saved == [0, 12]
+
+
+def test_a_warm_up_stays_unless_it_is_most_of_a_run_cut_to_minutes(text_file: Path, tmp_path: Path) -> None:
+    run = train(
+        text_file,
+        tmp_path,
+        **{"train.steps": 10**6, "train.minutes": 0.001, "schedule.warmup": 2, "train.evaluate_every": 10**6},
+    )
+    assert run.config.train.steps < 10**6
+    assert run.config.schedule.warmup == 2
+
+
+def test_a_recipe_is_no_flag(capsys: pytest.CaptureFixture[str]) -> None:
+    from primer.cli.main import main
+
+    assert main(["train", "--recipe=shakespeare", "--print-config"]) == 2
+    assert "primer train shakespeare" in capsys.readouterr().err
+
+
+def test_several_runs_are_compared_by_the_same_loss(text_file: Path, tmp_path: Path, capsys) -> None:
+    """One evaluation is no curve: then training is drawn for all; and what differs is said."""
+    from primer.cli.main import main
+
+    runs = [train(text_file, tmp_path, **{"train.evaluate_every": n, "optim.lr": n * 1e-3}) for n in (2, 8)]
+    assert main(["runs", "compare", *(str(run.path) for run in runs)]) == 0
+    said = capsys.readouterr().out
+    assert "validation" not in said.partition("\n\n")[0]
+    assert any(line.split() == ["optim.lr", "0.002", "0.008"] for line in said.splitlines())
+    assert "model.d_model" not in said
+
+
+def test_a_picture_into_a_folder_that_is_not_there(run: primer.Run, tmp_path: Path, capsys) -> None:
+    pytest.importorskip("matplotlib")
+    from primer.cli.main import main
+
+    assert main(["runs", "show", str(run.path), f"--plot={tmp_path}/none/c.png"]) == 3
+    assert "cannot be written" in capsys.readouterr().err
 
 
 def test_what_died_while_writing_is_swept_up(run: primer.Run) -> None:

@@ -73,7 +73,7 @@ def test_invalid_utf_8_is_named_with_its_offset(file, monkeypatch, before):
     with pytest.raises(DataError, match=rf"0xff at offset {2 * before} is not utf-8") as caught:
         text_of(path)
     assert caught.value.where == str(path)
-    assert caught.value.hint == "--data.encoding-errors=replace"
+    assert caught.value.hint.endswith("--data.encoding-errors=replace")
 
 
 def test_a_character_cut_off_at_the_end_is_named_with_its_offset(file):
@@ -194,7 +194,7 @@ def test_no_bytes_make_a_reader_fail_otherwise_than_in_our_words(tmp_path_factor
     [
         (b'{"text": "cut', "not JSON"),
         (b"[" * 100_000, "not JSON"),
-        (b'["text"]', 'key "text"'),
+        (b'["text"]', "no JSON object"),
         (b'{"body": "x"}', 'key "text"'),
         (b'{"text": 3}', 'key "text"'),
         (b'{"text": "a\xff"}', "byte 11 of the line is not utf-8"),
@@ -256,3 +256,12 @@ def test_what_is_no_parquet_is_refused(file):
     pytest.importorskip("pyarrow", reason="needs the extra [corpus]")
     with pytest.raises(DataError, match="Parquet"):
         list(read_parquet(file(b"PAR1 or so PAR1"), "t", STRICT))
+
+
+def test_a_record_may_keep_its_text_under_another_name(file):
+    path = file(b'{"id": "7", "content": "here"}\n', "docs.jsonl")
+    with pytest.raises(DataError, match='key "text"') as caught:
+        jsonl(path)
+    assert caught.value.hint == "--data.field=content"
+    documents = read_jsonl(path, "docs.jsonl", Decoding(field="content"))
+    assert [document.text for document in documents] == ["here"]

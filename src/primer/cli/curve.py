@@ -38,7 +38,7 @@ def draw(
     left = min(x for curve in curves for x, _ in curve.points)
     right = max(left + 1, *(x for curve in curves for x, _ in curve.points))
     curves = [Curve(curve.name, _thinned(curve.points, left, right, width * across)) for curve in curves]
-    low, high = _bounds(curves, left + (right - left) / 20)
+    low, high = bounds(curves)
     margin = max(len(_number(value)) for value in (low, (low + high) / 2, high)) + 2
     columns, rows = max(width - margin, 8), max(height - 3, 4)
     field: dict[tuple[int, int], tuple[int, int]] = {}  # character → (dots, the curve drawn last)
@@ -62,7 +62,10 @@ def draw(
     return "\n".join(lines)
 
 
-def _bounds(curves: Sequence[Curve], settled: float) -> tuple[float, float]:
+def bounds(curves: Sequence[Curve]) -> tuple[float, float]:
+    """Lowest and highest value after the first twentieth of the steps, in which a loss falls steeply."""
+    xs = [x for curve in curves for x, _ in curve.points]
+    settled = min(xs) + (max(xs) - min(xs)) / 20
     ys = [y for curve in curves for x, y in curve.points if x >= settled]
     ys = ys or [y for curve in curves for _, y in curve.points]
     low, high = min(ys), max(ys)

@@ -61,7 +61,7 @@ def examine(options: Options) -> dict[str, Any]:
     import primer
     from primer import device as devices
 
-    device = devices.choose(options.device)
+    device = devices.choose(options.device, "--device")
     devices.set_threads(options.threads)
     narrow = devices.autocast_dtype(device, "auto")
     found = devices.describe(device) | {"primer": primer.__version__}

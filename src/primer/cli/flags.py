@@ -24,6 +24,10 @@ from primer.errors import UsageError
 O = TypeVar("O")  # noqa: E741  # the options of a verb
 
 
+LABELS = ("recipe", "about")
+"""What a config says about itself. These are no flags: `--recipe=lecture` would change the label and nothing else."""
+
+
 @dataclass(frozen=True)
 class Verb(Generic[O]):
     """One verb of the command line: how it is called, and what its help says."""
@@ -86,7 +90,7 @@ def _asks_for_help(argv: Sequence[str]) -> bool:
 def _read(verb: Verb[Any], argv: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
     known = dict(leaves(verb.options))
     if verb.config:
-        known |= leaves(verb.config)
+        known |= {key: kind for key, kind in leaves(verb.config).items() if key not in LABELS}
     values: list[str] = []
     given: dict[str, Any] = {}
     words = list(argv)
@@ -102,6 +106,10 @@ def _read(verb: Verb[Any], argv: Sequence[str]) -> tuple[list[str], dict[str, An
             continue
         name, equals, text = word[2:].partition("=")
         key, negated = _key(name.replace("-", "_"), known)
+        if key is None and name == "recipe":
+            raise UsageError(
+                "a recipe is named without a flag", hint=f"primer {verb.name} {text or 'shakespeare'}"
+            )
         if key is None:
             close = meant(name.replace("-", "_"), list(known))
             hint = _flag(close) if close else f"primer {verb.name} --help"
@@ -191,12 +199,13 @@ def _unwrapped(kind: Any) -> Any:
 
 
 def show_help(verb: Verb[Any], *configs: Any) -> None:
-    """Print a verb's help: tyro's tables of flags (with the values of `configs` as defaults), then examples."""
-    print(textwrap.fill(verb.about, width=80), end="\n\n", flush=True)
-    print(_through_tyro(verb, configs), end="")
-    print("\nexamples:")
+    """Print a verb's help: examples, then tyro's tables of flags (with the values of `configs` as defaults)."""
+    print(textwrap.fill(verb.about, width=80), end="\n\n")
+    print("examples:")
     for example in verb.examples:
         print(f"  {example}")
+    print(flush=True)
+    print(_through_tyro(verb, configs), end="")
 
 
 def _through_tyro(verb: Verb[Any], configs: Sequence[Any]) -> str:

@@ -77,7 +77,7 @@ def dispatch(words: list[str]) -> int:
             return dispatch([words[1], "--help"])
         print(HELP, end="")
         return 0
-    if words[0] in ("--version", "-V"):
+    if words[0] in ("--version", "-V", "version"):
         from primer import __version__
 
         print(f"primer {__version__}")

@@ -124,7 +124,7 @@ def overview(plans: Sequence[dict[str, Any]]) -> str:
     for one in plans:
         cost = (megabytes(one["memory"]["total"]), about(one["seconds"]))
         rows.append((one["recipe"], f"{one['parameters']:,}", f"{one['tokens']:,}", *cost, one["about"]))
-    return f"{table(rows, right={1, 2, 3, 4})}\n\n{footnote(plans[0])}"
+    return f"{table(rows, right={1, 2, 3, 4}, cut=5)}\n\n{footnote(plans[0])}"
 
 
 def in_lines(one: dict[str, Any]) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from primer.cli.curve import Curve
+from primer.assets import writing
+from primer.cli.curve import Curve, bounds
 from primer.errors import UsageError, missing_extra
 
 
-def save(curves: Sequence[Curve], file: str | Path) -> Path:
+def save(curves: Sequence[Curve], file: str | Path, title: str = "") -> Path:
     """Draw the curves into `file`; its ending says whether as PNG or as SVG."""
     path = Path(file)
     if path.suffix.lower() not in (".png", ".svg"):
@@ -19,7 +20,7 @@ def save(curves: Sequence[Curve], file: str | Path) -> Path:
     except ImportError:
         raise missing_extra("matplotlib", "plots") from None
     figure = Figure(figsize=(8, 5), layout="constrained")
-    axes = figure.add_subplot(xlabel="steps", ylabel="loss (nats a token)")
+    axes = figure.add_subplot(xlabel="steps", ylabel="loss (nats a token)", title=title)
     for curve in curves:
         faint = curve.name.endswith("training")  # every step: noise behind the evaluations
         axes.plot(
@@ -27,8 +28,12 @@ def save(curves: Sequence[Curve], file: str | Path) -> Path:
             label=curve.name,
             lw=1 if faint else 2,
             alpha=0.5 if faint else 1,
+            marker="o" if len(curve.points) < 20 else None,  # a line needs two points to be seen
         )
+    low, high = bounds(curves)
+    axes.set_ylim(low - (high - low) / 20, high + (high - low) / 20)
     axes.grid(alpha=0.3)
     axes.legend()
-    figure.savefig(path, dpi=150)
+    with writing(path):
+        figure.savefig(path, dpi=150)
     return path

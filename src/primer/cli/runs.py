@@ -110,14 +110,14 @@ def list_runs(argv: Sequence[str]) -> int:
     if not found:
         print(f"no runs in {arguments.options.runs_dir} yet; begin with: primer train", file=sys.stderr)
         return 0
-    rows = [("id", "recipe", "started", "step", "parameters", "loss", "validation", "status")]
+    rows = [("id", "recipe or text", "started", "step", "parameters", "loss", "validation", "status")]
     for one in found:
         steps = f"{one.step:,}/{one.steps:,}"
         figures = (f"{one.parameters:,}" if one.parameters else "-", loss(one.train_loss), loss(one.val_loss))
         rows.append(
-            (one.id, one.recipe, str(one.started)[:16].replace("T", " "), steps, *figures, one.status)
+            (one.id, one.title, str(one.started)[5:16].replace("T", " "), steps, *figures, one.status)
         )
-    print(table(rows, right={3, 4, 5, 6}))
+    print(table(rows, right={3, 4, 5, 6}, cut=1))
     return 0
 
 
@@ -149,17 +149,14 @@ def report(names: Sequence[str], options: ShowOptions) -> int:
 
     loaded = [load(name, runs_dir=options.runs_dir) for name in names]
     rows = [one.metrics() for one in loaded]
-    curves = [
-        curve
-        for one, metrics in zip(loaded, rows, strict=True)
-        for curve in curves_of(one, metrics, len(names))
-    ]
+    curves = all_curves(loaded, rows)
     if options.plot:
         from primer.cli.plots import save
 
         if not curves:
             raise UsageError("there is nothing to draw yet", str(loaded[0].path))
-        print(f"drawn into {save(curves, options.plot)}", file=sys.stderr)
+        heading = loaded[0].path.name if len(loaded) == 1 else ""
+        print(f"drawn into {save(curves, options.plot, title=heading)}", file=sys.stderr)
     if options.json:
         found = [
             {"path": str(one.path), "config": to_dict(one.config), "metrics": metrics}
@@ -177,20 +174,42 @@ def report(names: Sequence[str], options: ShowOptions) -> int:
         table(
             lines + [figures(one, metrics) for one, metrics in zip(loaded, rows, strict=True)],
             right={2, 3, 4, 5, 6},
+            cut=0,
         )
     )
+    if different := differences(loaded):
+        print(f"\n{table(different, cut=0)}")
     return 0
 
 
-def curves_of(one: Run, rows: Sequence[dict[str, Any]], of: int) -> list[Curve]:
-    """Training and validation of one run; of several, validation only, unless there is none."""
-    training = [(float(row["step"]), row["loss"]) for row in rows if is_number(row.get("loss"))]
-    validation = [(float(row["step"]), row["val_loss"]) for row in rows if is_number(row.get("val_loss"))]
-    name = "" if of == 1 else f"{one.path.name} "
-    both = [Curve(f"{name}training", training), Curve(f"{name}validation", validation)]
-    if of > 1:
-        both = both[1:] if len(validation) > 1 else both[:1]
-    return [curve for curve in both if curve.points]
+def all_curves(runs: Sequence[Run], rows: Sequence[Sequence[dict[str, Any]]]) -> list[Curve]:
+    """Training and validation of one run; of several the same of each: validation, unless one has too little of it."""
+    kinds = {"training": "loss", "validation": "val_loss"}
+    points = {
+        kind: [
+            [(float(row["step"]), row[key]) for row in metrics if is_number(row.get(key))] for metrics in rows
+        ]
+        for kind, key in kinds.items()
+    }
+    shown = list(kinds)
+    if len(runs) > 1:
+        shown = ["validation" if min(map(len, points["validation"])) > 1 else "training"]
+    return [
+        Curve(f"{one.path.name} {kind}" if len(runs) > 1 else kind, found)
+        for number, one in enumerate(runs)
+        for kind in shown
+        if (found := points[kind][number])
+    ]
+
+
+def differences(runs: Sequence[Run]) -> list[tuple[str, ...]]:
+    """The settings in which runs differ, a line each; nothing where they do not."""
+    from primer.config import dotted, to_dict
+
+    settings = [dotted(to_dict(one.config)) for one in runs]
+    keys = [key for key in settings[0] if any(each.get(key) != settings[0][key] for each in settings)]
+    rows = [(key, *(str(each.get(key)) for each in settings)) for key in keys if key != "about"]
+    return [("setting", *(one.directory.id for one in runs)), *rows] if rows else []
 
 
 def figures(one: Run, rows: Sequence[dict[str, Any]]) -> tuple[str, ...]:

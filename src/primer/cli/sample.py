@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from primer.cli.flags import Verb, parse, required, show_help
-from primer.cli.progress import visible
 from primer.errors import DataError, UsageError
+from primer.recipes.report import visible
 
 if TYPE_CHECKING:
     from primer.recipes.loaded import Run
@@ -38,8 +39,8 @@ class Options:
     """Stop before this text; the flag may be given several times."""
     n: int = 1
     """How many samples, written side by side in one batch."""
-    no_cache: bool = False
-    """Compute every position again for each token: the slow truth behind the key-value cache."""
+    cache: bool = True
+    """Keep keys and values; --no-cache computes every position again for each token, the slow truth behind it."""
     interactive: bool = False
     """Ask for a prompt again and again, until Ctrl-D."""
     json: bool = False
@@ -86,7 +87,7 @@ def run(argv: Sequence[str]) -> int:
     model = load(which, runs_dir=options.runs_dir)
     if options.interactive:
         return converse(model, options, given)
-    prompt = given if given is not None else piped()
+    prompt = given if given not in (None, "-") else piped()
     try:
         write(model, options, prompt)
     except DataError as error:
@@ -118,7 +119,7 @@ def about_the_prompt(error: DataError, prompt: str | None) -> DataError:
 def wanted(options: Options) -> dict[str, Any]:
     """The keywords of `Run.generate`."""
     names = ("tokens", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed", "stop")
-    return {name: getattr(options, name) for name in names} | {"use_cache": not options.no_cache}
+    return {name: getattr(options, name) for name in names} | {"use_cache": options.cache}
 
 
 def emit(prompt: str | None, pieces: Iterable[str]) -> None:
@@ -141,23 +142,25 @@ def piped() -> str | None:
     if sys.stdin is None or sys.stdin.isatty():
         return None
     try:
-        return sys.stdin.buffer.read().decode("utf-8") or None
+        return sys.stdin.buffer.read().decode("utf-8").removesuffix("\n") or None  # which echo adds
     except UnicodeDecodeError as error:
         raise DataError(f"the prompt is not UTF-8 at byte {error.start}", "stdin") from error
 
 
 def converse(model: Run, options: Options, prompt: str | None) -> int:
-    """Prompt after prompt, each answered by a text of its own."""
+    """Prompt after prompt, each answered by a text of its own; Ctrl-C ends an answer, or the conversation."""
+    with suppress(ImportError):
+        import readline  # noqa: F401 — from here on `input` has a history, and arrows that work
     while True:
-        if prompt is None:
-            print("> ", end="", file=sys.stderr, flush=True)
-            line = sys.stdin.readline()
-            if not line:
-                print(file=sys.stderr)
-                return 0
-            prompt = line.rstrip("\n")
+        try:
+            prompt = input("> " if sys.stdin.isatty() else "") if prompt is None else prompt
+        except (EOFError, KeyboardInterrupt):
+            print(file=sys.stderr)
+            return 0
         try:
             emit(prompt, model.stream(prompt or None, **wanted(options)))
         except DataError as error:  # a character that the model never saw: say so, and ask again
             print(about_the_prompt(error, prompt), file=sys.stderr)
+        except KeyboardInterrupt:  # enough of this answer
+            print()
         prompt = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from primer.cli.flags import Verb, parse, show_help
 from primer.config import to_toml
@@ -16,7 +17,7 @@ class Options:
     """Of the command."""
 
     init_from: str | None = None
-    """Start from the weights of this run: a path, the beginning of an id, or latest."""
+    """Start from this run's weights, sizes and vocabulary: a path, the beginning of an id, or latest."""
     runs_dir: str = "runs"
     """Where runs are kept."""
     print_config: bool = False
@@ -38,11 +39,20 @@ VERB = Verb(
 )
 
 
+def inherited(options: Options) -> tuple[str, dict[str, Any]] | None:
+    """What comes along from the run to start from, if there is one."""
+    if options.init_from is None:
+        return None
+    from primer.recipes.directory import brought_along, find
+
+    return brought_along(find(options.init_from, options.runs_dir))
+
+
 def run(argv: Sequence[str]) -> int:
     """Train, with progress on stderr, and print the run's path."""
     arguments = parse(VERB, argv)
     target = arguments.values[0] if arguments.values else None
-    resolved = resolve(target, flags=arguments.flags)
+    resolved = resolve(target, beneath_flags=inherited(arguments.options), flags=arguments.flags)
     if arguments.help:
         show_help(VERB, resolved.config)
         return 0

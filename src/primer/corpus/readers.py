@@ -28,10 +28,12 @@ _BOMS = (  # the longer first: UTF-32's mark begins with UTF-16's
 
 @dataclass(frozen=True)
 class Decoding:
-    """How bytes become characters: a codec, and what to do with bytes that it does not know."""
+    """How a file becomes text: a codec, what to do with bytes that it does not know, where a record keeps it."""
 
     encoding: str = "utf-8"
     errors: str = "strict"
+    field: str = "text"
+    """The key of a JSON line, the column of a Parquet file."""
 
     def __post_init__(self) -> None:
         try:
@@ -113,10 +115,11 @@ def _decoder(path: Path, encoding: str, errors: str, offset: int) -> Callable[[b
             text = decoder.decode(block, final=not block)
         except UnicodeDecodeError as error:
             at = offset - pending + error.start
+            other = "cp1252" if encoding == "utf-8" else "utf-8"
             raise DataError(
                 f"byte {error.object[error.start]:#04x} at offset {at} is not {encoding} ({error.reason})",
                 where=str(path),
-                hint="--data.encoding-errors=replace",
+                hint=f"--data.encoding={other} if that is what it is, else --data.encoding-errors=replace",
             ) from error
         if wide and "\0" in text:
             raise _binary(path, offset)
@@ -135,7 +138,7 @@ def _binary(path: Path, offset: int) -> DataError:
 
 
 def read_jsonl(path: Path, name: str, decoding: Decoding) -> Iterator[Document]:
-    """One document a line, under the key "text". Raises DataError that names a line that is anything else."""
+    """One document a line, under the key `decoding.field`. Raises DataError that names a line that is anything else."""
     with reading(path) as file:
         number = 0
         while line := file.readline(MAX_LINE + 1):
@@ -162,15 +165,20 @@ def _record(line: bytes, decoding: Decoding, where: str) -> tuple[str, str | Non
         ) from error
     except (ValueError, RecursionError) as error:
         raise DataError("this line is not JSON", where, hint="one JSON object a line") from error
-    text = record.get("text") if isinstance(record, dict) else None
+    if not isinstance(record, dict):
+        raise DataError("this line is no JSON object", where, hint='write lines like {"text": "…"}')
+    text = record.get(decoding.field)
     if not isinstance(text, str):
-        raise DataError('no string under the key "text"', where, hint='write lines like {"text": "…"}')
+        others = {key: len(value) for key, value in record.items() if isinstance(value, str)}
+        longest = max(others, key=lambda key: others[key], default=None)
+        hint = f"--data.field={longest}" if longest else 'write lines like {"text": "…"}'
+        raise DataError(f'no string under the key "{decoding.field}"', where, hint)
     address = record.get("id")
     return _checked(text, decoding, where), address if isinstance(address, str) else None
 
 
 def read_parquet(path: Path, name: str, decoding: Decoding) -> Iterator[Document]:
-    """One document a row, from the column "text". Needs pyarrow, which the extra [corpus] brings."""
+    """One document a row, from the column `decoding.field`. Needs pyarrow, which the extra [corpus] brings."""
     try:
         import pyarrow
         import pyarrow.parquet
@@ -179,10 +187,12 @@ def read_parquet(path: Path, name: str, decoding: Decoding) -> Iterator[Document
     try:
         with reading(path) as file:
             table = pyarrow.parquet.ParquetFile(file)
-            if "text" not in table.schema_arrow.names:
-                raise DataError('no column "text"', where=str(path), hint='name the column of text "text"')
+            if decoding.field not in table.schema_arrow.names:
+                columns = [each.name for each in table.schema_arrow if pyarrow.types.is_string(each.type)]
+                hint = f"--data.field={columns[0]}" if columns else "a file with a column of text"
+                raise DataError(f'no column "{decoding.field}"', where=str(path), hint=hint)
             number = 0
-            for batch in table.iter_batches(batch_size=256, columns=["text"]):
+            for batch in table.iter_batches(batch_size=256, columns=[decoding.field]):
                 for text in batch.column(0).to_pylist():
                     number += 1
                     where = f"{path}, row {number}"

@@ -79,13 +79,15 @@ class Source:
             yield "".join(pieces)
 
 
-def open_source(spec: str | Path, *, encoding: str = "utf-8", encoding_errors: str = "strict") -> Source:
+def open_source(
+    spec: str | Path, *, encoding: str = "utf-8", encoding_errors: str = "strict", field: str = "text"
+) -> Source:
     """A named source, a text file, or a folder of `.txt`, `.md`, `.jsonl` and `.parquet` files.
 
     A string that names a source wins over a file of that name (write `./shakespeare` for the file). Raises
     DataError where there is no text, SurroundingsError where it cannot be reached.
     """
-    decoding = Decoding(encoding, encoding_errors)
+    decoding = Decoding(encoding, encoding_errors, field)
     if spec == "python-docs":
         built = python_docs.build()
         return Source(spec, python_docs.LICENCE, python_docs.ADDRESS, ((built.name, built),), Decoding())

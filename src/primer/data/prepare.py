@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -34,6 +34,7 @@ def prepare(
     unknown: Literal["error", "skip"] = "error",
     encoding: str = "utf-8",
     encoding_errors: str = "strict",
+    field: str = "text",
     context_length: int | None = None,
     progress: Progress | None = None,
 ) -> ShardDirectory:
@@ -45,7 +46,7 @@ def prepare(
     """
     if not 0 < validation_fraction < 1:
         raise UsageError(f"data.validation_fraction must lie between 0 and 1, got {validation_fraction}")
-    source = open_source(spec, encoding=encoding, encoding_errors=encoding_errors)
+    source = open_source(spec, encoding=encoding, encoding_errors=encoding_errors, field=field)
     job = _Job(source, tokenizer, validation_fraction, unknown, context_length, progress or _silent)
     key = job.key()
     path = Path(out) if out is not None else cache_dir() / "shards" / key[:16]
@@ -58,7 +59,7 @@ def prepare(
     job.check_lengths(shards.counts)
     if skipped := sum(counts["skipped"] for counts in shards.counts.values()):
         log.warning("dropped %d characters that the tokenizer does not know", skipped)
-    return shards
+    return replace(shards, source=job.about())  # the same text may have been read under another name
 
 
 def _silent(stage: str, done: int, total: int) -> None:
@@ -110,11 +111,17 @@ class _Job:
                 self.source.fingerprint,
                 self.source.decoding.encoding,
                 self.source.decoding.errors,
+                self.source.decoding.field,
                 wanted if isinstance(wanted, str) else wanted.fingerprint,
                 self.unknown,
                 str(self.validation_fraction),
             ]
         )
+
+    def about(self) -> dict[str, str]:
+        """What the shards say of their text."""
+        names = ("name", "licence", "address", "fingerprint")
+        return {name: getattr(self.source, name) for name in names}
 
     def write(self, path: Path, key: str) -> None:
         """Both passes. Nothing appears at `path` unless everything went well."""
@@ -123,8 +130,7 @@ class _Job:
         characters, letters = self._survey()
         tokenizer = self._tokenizer(letters)
         train = int((1 - self.validation_fraction) * characters)
-        about = {name: getattr(source, name) for name in ("name", "licence", "address", "fingerprint")}
-        with ShardWriter(path, tokenizer, source=about, key=key) as writer:
+        with ShardWriter(path, tokenizer, source=self.about(), key=key) as writer:
             position = 0
             for split, piece in _split(source.text(), train):
                 ids = self._encode(tokenizer, piece, position)

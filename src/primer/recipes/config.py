@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from primer.errors import UsageError
@@ -31,6 +32,8 @@ class DataConfig:
     """How the files' bytes become characters."""
     encoding_errors: Literal["strict", "replace", "ignore"] = "strict"
     """Bytes that are no text: stop and name the offset, put U+FFFD in their place, or drop them."""
+    field: str = "text"
+    """Where a .jsonl or .parquet file keeps its text: a key, a column."""
 
     def __post_init__(self) -> None:
         if not 0 < self.validation_fraction < 1:
@@ -55,8 +58,21 @@ class SampleConfig:
     """Only among the likeliest that together reach this probability (Holtzman et al. 2020)."""
 
     def __post_init__(self) -> None:
-        if self.tokens < 1 or self.temperature < 0 or self.top_k < 0 or not 0 < self.top_p <= 1:
-            raise UsageError("sample: tokens ≥ 1, temperature ≥ 0, top_k ≥ 0 and 0 < top_p ≤ 1 are needed")
+        limits = {
+            "tokens": (self.tokens >= 1, "at least 1"),
+            "temperature": (self.temperature >= 0, "0 or more"),
+            "top_k": (self.top_k >= 0, "0 or more"),
+            "top_p": (0 < self.top_p <= 1, "above 0 and at most 1"),
+        }
+        for name, (fine, wanted) in limits.items():
+            if not fine:
+                raise UsageError(f"sample.{name} must be {wanted}, got {getattr(self, name)}")
+
+
+def title(config: RunConfig) -> str:
+    """What a run is called: its recipe, or its text where that is what sets it apart."""
+    usual = config.recipe == "default" and config.data.source != "python-docs"
+    return Path(config.data.source).name if usual else config.recipe
 
 
 @dataclass(frozen=True)
@@ -85,7 +101,8 @@ class RunConfig:
         if self.train.short_context > self.model.context_length:
             raise UsageError(
                 f"train.short_context={self.train.short_context} is longer than "
-                f"model.context_length={self.model.context_length}"
+                f"model.context_length={self.model.context_length}",
+                hint="--train.short-context=0",
             )
         if self.seed < 0:
             raise UsageError(f"seed must not be negative, got {self.seed}")

@@ -22,7 +22,7 @@ from typing import Any
 from primer import config as configs
 from primer.errors import DataError, SurroundingsError
 from primer.recipes.config import RunConfig
-from primer.training.checkpoint import write_atomically
+from primer.training.checkpoint import follow, write_atomically
 from primer.training.log import JsonLines
 
 
@@ -36,6 +36,11 @@ class RunDirectory:
     def id(self) -> str:
         """The last part of the name: short, unique, easy to type."""
         return self.path.name.rsplit("-", 1)[-1]
+
+    @property
+    def handle(self) -> str:
+        """What to call it on the command line: its id, or its path where runs are not usually looked for."""
+        return self.id if self.path.parent == Path("runs") else str(self.path)
 
     @property
     def checkpoints(self) -> Path:
@@ -115,15 +120,17 @@ def create(runs_dir: Path, recipe: str) -> RunDirectory:
 
 
 def find(run: str | Path, runs_dir: str | Path = "runs") -> RunDirectory:
-    """A run by its path, by a prefix of its id or name, or `latest`."""
+    """A run by its path, by a prefix of its id or name, or `latest`: the newest that has something to go on from."""
     path, root = Path(run), Path(runs_dir)
     if (path / "run.json").is_file():
         return RunDirectory(path)
+    if (path / "config.toml").is_file():
+        raise DataError("this is no run: it has no run.json", where=str(path))
     known = every(root)
     if not known:
         raise DataError("there are no runs yet", where=str(root), hint="primer train")
     if str(run) == "latest":
-        return known[-1]
+        return next((each for each in reversed(known) if follow(each.checkpoints, "latest")), known[-1])
     matching = [each for each in known if each.id.startswith(str(run)) or each.path.name.startswith(str(run))]
     if len(matching) == 1:
         return matching[0]
@@ -133,6 +140,13 @@ def find(run: str | Path, runs_dir: str | Path = "runs") -> RunDirectory:
             f"{run} is the beginning of several runs: {listed}", where=str(root), hint="more letters"
         )
     raise DataError(f"there is no run called {run}", where=str(root), hint="primer runs list")
+
+
+def brought_along(run: RunDirectory) -> tuple[str, dict[str, Any]]:
+    """What a run that starts from this one's weights must have in common with it: the sizes and kind of its model."""
+    config = run.read_config()
+    kept = {"model": configs.to_dict(config.model), "data": {"tokenizer": config.data.tokenizer}}
+    return f"run {run.id}", kept
 
 
 def every(runs_dir: Path) -> list[RunDirectory]:

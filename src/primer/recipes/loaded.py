@@ -134,8 +134,9 @@ class Run:
             shards = open_data(self.config, self.directory)
             ids = np.asarray(shards.tokens("validation")[:])
         else:
+            data = self.config.data
             source = open_source(
-                text, encoding=self.config.data.encoding, encoding_errors=self.config.data.encoding_errors
+                text, encoding=data.encoding, encoding_errors=data.encoding_errors, field=data.field
             )
             ids, skipped = self._read(source.documents(), unknown)
             if len(ids) < 2:

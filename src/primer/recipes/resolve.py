@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from primer.config import Resolved, dotted, merge, nested
+from primer.corpus.sources import NAMED
 from primer.errors import DataError, SurroundingsError, UsageError, nearest
 from primer.recipes.config import RunConfig
 
@@ -30,33 +31,49 @@ def resolve(
     target: str | Path | None = None,
     *,
     file: str | Path | None = None,
+    beneath_flags: Layer | None = None,
     flags: Mapping[str, object] | None = None,
 ) -> Resolved[RunConfig]:
     """The config of a run, and where each value came from.
 
     `target` is a recipe's name, else a `.toml` recipe, else a file or folder of text for the default recipe
     (None: the default recipe itself). A name wins over a file that is called the same: write `./name` for
-    the file. `file` is a TOML file laid over the recipe, `flags` are dotted or nested values on top.
+    the file. `file` is a TOML file laid over the recipe, `flags` are dotted or nested values on top; between them
+    comes what a run to start from brings along (`directory.brought_along`).
 
     Raises UsageError (unknown recipe or key, wrong type, impossible size, broken TOML), DataError (no file).
     """
     layers = _recipe_layers(target)
     if file is not None:
         layers += _file_layers(Path(file), ())
+    if beneath_flags:
+        layers.append(beneath_flags)
     if flags:
         layers.append(("flag", flags))
-    return merge(RunConfig, _with_shorter_warmup(_without_old_minutes(layers)))
+    return merge(RunConfig, _adapted(layers))
 
 
-def _without_old_minutes(layers: list[Layer]) -> list[Layer]:
-    """Steps that were asked for are taken, whatever time limit a layer below had set."""
+def _adapted(layers: list[Layer]) -> list[Layer]:
+    """What lower layers say gives way to what was asked for above them, where both cannot be.
+
+    Steps that were asked for are taken, whatever time limit a recipe had set; a context that was made short needs
+    no shorter one to begin with.
+    """
 
     def last(key: str) -> int:
         return max((place for place, (_, values) in enumerate(layers) if key in dotted(values)), default=-1)
 
-    if last("train.steps") <= last("train.minutes") or last("train.minutes") < 0:
-        return layers
-    return [*layers, ("unlimited, since steps were given", {"train.minutes": 0.0})]
+    def value(key: str) -> Any:
+        return dotted(layers[last(key)][1])[key] if last(key) >= 0 else 0
+
+    more: list[Layer] = []
+    if last("train.steps") > last("train.minutes") >= 0:
+        more.append(("unlimited, since steps were given", {"train.minutes": 0.0}))
+    length, short = value("model.context_length"), value("train.short_context")
+    numbers = isinstance(length, int) and isinstance(short, int)
+    if last("model.context_length") > last("train.short_context") >= 0 and numbers and short > length:
+        more.append(("off, since the context is shorter", {"train.short_context": 0}))
+    return _with_shorter_warmup([*layers, *more])
 
 
 def _with_shorter_warmup(layers: list[Layer]) -> list[Layer]:
@@ -109,7 +126,7 @@ def _file_layers(path: Path, above: tuple[Path, ...]) -> list[Layer]:
     """The layers of a TOML file, those of the recipe that it names as its `base` first."""
     if path.resolve() in above:
         raise UsageError("a recipe is its own base", str(path), f"remove base = … from {path.name}")
-    values = _parse(_read(path), str(path))
+    values = _beside(path, _parse(_read(path), str(path)))
     base = values.pop("base", None)
     if base is None:
         return [(str(path), values)]
@@ -124,10 +141,20 @@ def _file_layers(path: Path, above: tuple[Path, ...]) -> list[Layer]:
     raise UsageError(f"unknown base {base!r}", str(path), known)
 
 
+def _beside(path: Path, values: dict[str, Any]) -> dict[str, Any]:
+    """The values of a file, with a text that lies beside it named so that it is found from anywhere."""
+    data = values.get("data")
+    source = data.get("source") if isinstance(data, dict) else None
+    if isinstance(source, str) and source not in NAMED and (path.parent / source).exists():
+        return {**values, "data": {**data, "source": str((path.parent / source).resolve())}}  # type: ignore[dict-item]
+    return values
+
+
 def _read(path: Path) -> bytes:
     try:
         if not path.is_file():
-            raise DataError(f"no such file: {path}" if not path.exists() else f"{path} is not a file")
+            missing = f"no such file: {path}" if not path.exists() else f"{path} is not a file"
+            raise DataError(missing, hint="one of these, or a file of your own: " + ", ".join(recipes()))
         with path.open("rb") as stream:
             content = stream.read(_MAX_BYTES + 1)
     except PermissionError as error:

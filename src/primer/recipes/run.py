@@ -23,17 +23,19 @@ from primer.errors import DivergedError, PrimerError, StoppedError, UsageError
 from primer.models.count import flops_per_token
 from primer.recipes import directory
 from primer.recipes.build import build_model, build_trainer
-from primer.recipes.config import RunConfig
+from primer.recipes.config import RunConfig, title
 from primer.recipes.directory import RunDirectory
 from primer.recipes.loaded import Run
 from primer.recipes.measure import accelerate, choose_micro_batch, fit_into_minutes
+from primer.recipes.report import PlainReporter, Reporter, Silence
 from primer.recipes.resolve import resolve
-from primer.recipes.session import Reporter, Session, Silence
+from primer.recipes.session import Session
 from primer.recipes.text import open_data, prepare_data, read_tokenizer
 from primer.recipes.weights import adopt_weights, check_origin, newest_step, point_at_best, restore
 from primer.training import checkpoint
 from primer.training.distributed import World, joined, place
 from primer.training.lock import RunLock
+from primer.training.log import check_installed
 from primer.training.loop import Trainer, fit
 from primer.training.optim import orthogonalise_dtype
 
@@ -48,15 +50,18 @@ def train(
 ) -> Run:
     """Train a recipe, or the default recipe on a text or a folder of text; returns the finished run.
 
-    flags: dotted overrides, `{"train.steps": 500}`. init_from: another run whose weights and vocabulary this one
-    starts with; a character that it never saw is an error, or dropped with `data.unknown="skip"`.
+    flags: dotted overrides, `{"train.steps": 500}`. reporter: who is told; `Silence()` for nobody.
+    init_from: another run whose weights, sizes and vocabulary this one starts with; a character that it never saw
+    is an error, or dropped with `data.unknown="skip"`.
     Raises `PrimerError`s; with Ctrl-C the run is saved and `StoppedError` says how to go on.
     """
-    config = resolve(target, flags=flags or {}).config
-    report = reporter or Silence()
+    origin = directory.find(init_from, runs_dir) if init_from is not None else None
+    inherited = directory.brought_along(origin) if origin else None
+    config = resolve(target, beneath_flags=inherited, flags=flags or {}).config
+    report = reporter or PlainReporter(sys.stderr)
     with ExitStack() as stack:
         device, world = enter(config, stack)
-        origin = directory.find(init_from, runs_dir) if init_from is not None else None
+        check_installed(config.train.trackers)
         shards = prepare_data(config, world, read_tokenizer(origin) if origin else None)
         config = complete(config, shards, device)
         model = build_model(config, shards, device)
@@ -88,7 +93,7 @@ def resume(
 
     flags: what to change, `{"train.steps": 2000}` for instance. What was chosen by measuring is kept.
     """
-    report = reporter or Silence()
+    report = reporter or PlainReporter(sys.stderr)
     found = directory.find(run, runs_dir)
     changes = configs.nested(dict(flags or {}))
     if changes.get("train", {}).get("minutes"):
@@ -98,6 +103,7 @@ def resume(
     ).config
     with ExitStack() as stack:
         device, world = enter(config, stack)
+        check_installed(config.train.trackers)
         if world.is_first:
             stack.enter_context(RunLock(found.path))
             checkpoint.sweep(found.path)
@@ -173,7 +179,7 @@ def work(
     session.reporter.on_end(
         {
             "path": str(run.path),
-            "id": run.id,
+            "handle": run.handle,
             "finished": finished,
             **vars(trainer.progress),
             "saved": session.saved,
@@ -184,7 +190,7 @@ def work(
         raise StoppedError(
             f"stopped after step {trainer.progress.step}, which is saved",
             where=str(run.path),
-            hint=f"primer resume {run.id}",
+            hint=f"primer resume {run.handle}",
             exit_code=code,
         )
     return Run(run)
@@ -292,8 +298,9 @@ def start_info(
 
 
 def recipe_name(config: RunConfig) -> str:
-    """The recipe's name, fit for a directory's name."""
-    return "".join(c if c.isalnum() or c in "-_." else "-" for c in config.recipe) or "run"
+    """The recipe's name, or the text's where the recipe is the usual one, fit for a directory's name."""
+    name = title(config).removesuffix(Path(title(config)).suffix)
+    return "".join(c if c.isalnum() or c in "-_." else "-" for c in name) or "run"
 
 
 def versions() -> dict[str, str]:

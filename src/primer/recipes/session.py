@@ -4,7 +4,7 @@ import math
 import signal
 from collections.abc import Mapping
 from types import FrameType, TracebackType
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,36 +16,14 @@ from primer.generation.text import write
 from primer.recipes.build import validation_batches
 from primer.recipes.config import RunConfig
 from primer.recipes.directory import RunDirectory
+from primer.recipes.report import Reporter, Silence
 from primer.recipes.text import opening
 from primer.training import checkpoint
 from primer.training.log import Tracker, open_trackers
 from primer.training.loop import Trainer
 
-
-@runtime_checkable
-class Reporter(Protocol):
-    """Who is told what happens: a progress line, a notebook, or nobody."""
-
-    def on_start(self, info: Mapping[str, Any]) -> None: ...
-    def on_step(self, row: Mapping[str, Any]) -> None: ...
-    def on_evaluate(self, row: Mapping[str, Any]) -> None: ...
-    def on_sample(self, step: int, text: str) -> None: ...
-    def on_save(self, path: str) -> None: ...
-    def on_message(self, text: str) -> None: ...
-    def on_end(self, info: Mapping[str, Any]) -> None: ...
-
-
 STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 """Ctrl-C, a polite kill, a terminal that was closed: finish the step, save, end. (Windows has no SIGHUP.)"""
-
-
-class Silence:
-    """A reporter that says nothing."""
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("on_"):
-            return lambda *values: None
-        raise AttributeError(name)
 
 
 class Session:
@@ -144,8 +122,10 @@ class Session:
             return
         wanted, tokenizer = self.config.sample, self.shards.tokenizer
         try:
+            prompt = opening(tokenizer, wanted.prompt)
+            if prompt != wanted.prompt and not self.run.samples.file.exists():
+                self.reporter.on_message(f"samples begin with {prompt!r}: this text lacks {wanted.prompt!r}")
             with self.trainer.averaged():
-                prompt = opening(tokenizer, wanted.prompt)
                 text = write(self.trainer.model, tokenizer, prompt, wanted, seed=self.config.seed + step)
         except DataError as error:  # logits that are not finite: whether to go on is for the loop to say
             self.reporter.on_message(f"no sample after step {step}: {error.cause}")

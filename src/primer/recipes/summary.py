@@ -7,6 +7,7 @@ from typing import Any
 
 from primer.errors import DataError, SurroundingsError
 from primer.models.count import parameters
+from primer.recipes.config import title
 from primer.recipes.directory import RunDirectory, every
 from primer.training.lock import RunLock
 
@@ -18,6 +19,10 @@ class RunSummary:
     id: str
     path: Path
     recipe: str
+    source: str
+    """The text."""
+    title: str
+    """The recipe, or the text's name where the recipe is the usual one."""
     started: str
     """UTC, ISO 8601."""
     steps: int
@@ -43,7 +48,7 @@ def summarise(run: RunDirectory) -> RunSummary:
     try:
         config, facts = run.read_config(), run.read_facts()
     except DataError:
-        return RunSummary(run.id, run.path, "?", "", 0, 0, None, None, 0, "damaged")
+        return RunSummary(run.id, run.path, "?", "?", "?", "", 0, 0, None, None, 0, "damaged")
     rows = run.metrics.rows()
     losses = _numbers(rows, "loss")[-20:]
     status = str(facts.get("status", "?"))
@@ -51,6 +56,8 @@ def summarise(run: RunDirectory) -> RunSummary:
         id=run.id,
         path=run.path,
         recipe=config.recipe,
+        source=config.data.source,
+        title=title(config),
         started=str(facts.get("started", "")),
         steps=config.train.steps,
         step=max((int(row["step"]) for row in rows), default=0),

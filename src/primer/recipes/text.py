@@ -26,6 +26,7 @@ def prepare_data(config: RunConfig, world: World, tokenizer: Tokenizer | None = 
         unknown=data.unknown,
         encoding=data.encoding,
         encoding_errors=data.encoding_errors,
+        field=data.field,
         context_length=config.model.context_length,
     )
     if world.is_first:

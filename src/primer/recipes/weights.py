@@ -10,7 +10,7 @@ from primer.data.shards import ShardDirectory
 from primer.errors import DataError
 from primer.models.gpt import GPT
 from primer.recipes.directory import RunDirectory
-from primer.recipes.session import Reporter
+from primer.recipes.report import Reporter
 from primer.recipes.text import read_tokenizer
 from primer.training import checkpoint
 from primer.training.distributed import World
@@ -75,7 +75,9 @@ def read_checkpoint(run: RunDirectory, which: Literal["best", "latest"]) -> chec
     """The checkpoint that a pointer names, verified, and the tokenizer with it."""
     path = checkpoint.follow(run.checkpoints, which) or checkpoint.newest(run.checkpoints)
     if path is None:
-        raise DataError("this run has no checkpoint yet", where=str(run.path), hint=f"primer resume {run.id}")
+        raise DataError(
+            "this run has no checkpoint yet", where=str(run.path), hint="another run: primer runs list"
+        )
     saved = checkpoint.load(path)
     if saved.state["tokenizer"] != read_tokenizer(run).fingerprint:
         raise DataError(

@@ -101,6 +101,8 @@ class TrainConfig:
     """Steps between printed samples. 0: never."""
     checkpoint_every: int = 100
     """Steps between checkpoints (there is always one at the end, on Ctrl-C and on SIGTERM)."""
+    checkpoint_minutes: float = 5.0
+    """Also save when so much time has gone by since the last time, however slow the steps are. 0: never for that."""
     keep: int = 2
     """How many of the newest checkpoints stay, beside the best one."""
     patience: int = 10
@@ -135,8 +137,9 @@ class TrainConfig:
         for name in ("micro_batch", "evaluate_batches", "sample_every", "threads", "short_context"):
             if getattr(self, name) < 0:
                 raise UsageError(f"train.{name} must not be negative, got {getattr(self, name)}")
-        if not 0 <= self.minutes < math.inf:
-            raise UsageError(f"train.minutes must not be negative, got {self.minutes}")
+        for name in ("minutes", "checkpoint_minutes"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UsageError(f"train.{name} must not be negative, got {getattr(self, name)}")
         for name in ("label_smoothing", "weight_average"):
             if not 0 <= getattr(self, name) < 1:
                 raise UsageError(f"train.{name} must lie in [0, 1), got {getattr(self, name)}")

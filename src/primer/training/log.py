@@ -1,6 +1,7 @@
 """metrics.jsonl and samples.jsonl: one JSON object a line, appended as training goes."""
 
 import importlib
+import importlib.util
 import json
 import math
 from collections.abc import Iterable, Mapping
@@ -83,9 +84,7 @@ class ModuleTracker:
         try:
             self.module = importlib.import_module(module)
         except ImportError:
-            raise SurroundingsError(
-                f"{module} is not installed", hint=f"python -m pip install {module}"
-            ) from None
+            raise not_installed(module) from None
         self.module.init(project="primer", name=directory.name)
 
     def log(self, values: Mapping[str, float], step: int) -> None:
@@ -93,6 +92,18 @@ class ModuleTracker:
 
     def close(self) -> None:
         self.module.finish()
+
+
+def check_installed(names: Iterable[str]) -> None:
+    """SurroundingsError for a tracker that is not there, before anything was made for it."""
+    for name in names:
+        if name != "tensorboard" and importlib.util.find_spec(name) is None:
+            raise not_installed(name)
+
+
+def not_installed(tracker: str) -> SurroundingsError:
+    """W&B and trackio are in no extra: whoever wants them has an account or a server."""
+    return SurroundingsError(f"{tracker} is not installed", hint=f"python -m pip install {tracker}")
 
 
 def open_trackers(names: Iterable[str], directory: Path) -> list[Tracker]:

@@ -188,6 +188,7 @@ def fit(trainer: Trainer, hands: Hands) -> bool:
     """Train to the last step; False where someone asked for an end before it. Saves at the end in any case."""
     config, progress = trainer.config, trainer.progress
     trainer.model.train()
+    saved_at = time.monotonic()
     while progress.step < config.steps:
         started = time.perf_counter()
         row = trainer.step()
@@ -210,8 +211,11 @@ def fit(trainer: Trainer, hands: Hands) -> bool:
             best = keep_best(progress, hands.evaluate(step))
         if config.sample_every and (step % config.sample_every == 0 or last):
             hands.sample(step)
-        if best or last or stopping or step % config.checkpoint_every == 0:
+        waited = trainer.world.first(int(time.monotonic() - saved_at), trainer.precision.device)
+        due = step % config.checkpoint_every == 0 or 0 < 60 * config.checkpoint_minutes <= waited
+        if best or last or stopping or due:
             hands.save(step, best=best)
+            saved_at = time.monotonic()
         if stopping and not last:
             return False
     return True

@@ -1,0 +1,179 @@
+"""Who is told what happens while a run goes on, and the plain way of telling it: lines of text."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any, Protocol, TextIO, cast, runtime_checkable
+
+
+@runtime_checkable
+class Reporter(Protocol):
+    """Who is told what happens: a progress line, a notebook, or nobody."""
+
+    def on_start(self, info: Mapping[str, Any]) -> None: ...
+    def on_step(self, row: Mapping[str, Any]) -> None: ...
+    def on_evaluate(self, row: Mapping[str, Any]) -> None: ...
+    def on_sample(self, step: int, text: str) -> None: ...
+    def on_save(self, path: str) -> None: ...
+    def on_message(self, text: str) -> None: ...
+    def on_end(self, info: Mapping[str, Any]) -> None: ...
+
+
+class Silence:
+    """A reporter that says nothing."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("on_"):
+            return lambda *values: None
+        raise AttributeError(name)
+
+
+class Unfailing:
+    """A stream whose reader may go away: what can no longer be written is no reason to stop training."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self.stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self.stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+class ProgressLine:
+    """The figures of one line, kept up to date: step, time left, loss, validation loss, tokens/s, share of peak.
+
+    The loss is a running mean over about twenty steps. The share of peak is FLOPs per token (6 × matmul
+    parameters + 12·L·T·C) × tokens per second ÷ the measured matmul rate.
+    """
+
+    def __init__(self, info: Mapping[str, Any]) -> None:
+        self.steps = int(info["steps"])
+        self.step = self.first = int(info.get("step", 0))
+        self.started = time.monotonic()
+        self.flops_per_token = float(info.get("flops_per_token") or 0)
+        self.peak = float(info.get("matmul_rate") or 0)
+        self.seen = 0
+        self.loss: float | None = None
+        self.validation: float | None = None
+        self.speed: float | None = None
+
+    def took_step(self, row: Mapping[str, Any]) -> None:
+        """Take in a row of metrics."""
+        self.step = int(row["step"])
+        self.seen += 1
+        self.loss = self._mean(self.loss, row.get("loss"))
+        self.speed = self._mean(self.speed, row.get("tokens_per_second"))
+
+    def _mean(self, before: float | None, now: float | None) -> float | None:
+        """The plain mean of up to twenty values, then an exponential one; only finite values enter."""
+        if now is None or not math.isfinite(now):
+            return before
+        return now if before is None else before + (now - before) / min(self.seen, 20)
+
+    def __str__(self) -> str:
+        parts = [f"step {self.step:,}/{self.steps:,}"]
+        done = self.step - self.first
+        if done > 0 and self.step < self.steps:
+            seconds = (time.monotonic() - self.started) / done * (self.steps - self.step)
+            parts.append(f"{duration(seconds)} left")
+        if self.loss is not None:
+            parts.append(f"loss {self.loss:.3f}")
+        if self.validation is not None:
+            parts.append(f"validation {self.validation:.3f}")
+        if self.speed is not None:
+            parts.append(f"{self.speed:,.0f} tokens/s")
+            if self.peak and self.flops_per_token:
+                parts.append(f"{self.speed * self.flops_per_token / self.peak:.0%} of peak")
+        return "  ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """3725 → "1:02:05", 65 → "1:05"."""
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+
+
+def introduction(info: Mapping[str, Any]) -> str:
+    """What a run says before its first step."""
+    device = info.get("device", "cpu")
+    count = info.get("threads") if device == "cpu" else None
+    threads = f", {count} thread{'s' * (count > 1)}" if count else ""
+    return (
+        f"{info.get('recipe', 'run')}: {info.get('parameters', 0):,} parameters, "
+        f"{info.get('train_tokens', 0):,} tokens of {info.get('source', 'text')}, "
+        f"on {device} in {info.get('precision', 'fp32')}{threads}\n{info.get('path', '')}"
+    )
+
+
+def farewell(info: Mapping[str, Any]) -> str:
+    """What a run says after its last one."""
+    best = info.get("best_loss")
+    loss = f", best validation loss {best:.4f}" if isinstance(best, float) and best < float("inf") else ""
+    return f"step {info.get('step', 0):,} is saved{loss}\nlet it write: primer sample {info.get('handle', 'latest')}"
+
+
+class PlainReporter:
+    """One line an evaluation, and one every half minute between them."""
+
+    interval = 30.0
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = cast(TextIO, Unfailing(stream))
+        self.line = ProgressLine({"steps": 0})
+        self.said = time.monotonic()
+
+    def _say(self, text: str) -> None:
+        print(text, file=self.stream, flush=True)
+
+    def on_start(self, info: Mapping[str, Any]) -> None:
+        self.line = ProgressLine(info)
+        self._say(introduction(info))
+
+    def on_step(self, row: Mapping[str, Any]) -> None:
+        self.line.took_step(row)
+        if "event" in row:
+            self._say(f"step {row['step']:,}: {row['event']}")
+        if time.monotonic() - self.said > self.interval:
+            self._report()
+
+    def on_evaluate(self, row: Mapping[str, Any]) -> None:
+        self.line.validation = row["val_loss"]
+        self._report()
+
+    def _report(self) -> None:
+        self.said = time.monotonic()
+        self._say(str(self.line))
+
+    def on_sample(self, step: int, text: str) -> None:
+        self._say(framed(step, text))
+
+    def on_save(self, path: str) -> None:
+        """Nothing: checkpoints are part of the day's work."""
+
+    def on_message(self, text: str) -> None:
+        self._say(text)
+
+    def on_end(self, info: Mapping[str, Any]) -> None:
+        self._say(farewell(info))
+
+
+def framed(step: int, text: str) -> str:
+    """A sample with a line above and below; characters that would steer a terminal are made visible."""
+    return f"-- step {step:,} writes:\n{visible(text).strip(chr(10))}\n--"
+
+
+def visible(text: str) -> str:
+    """Text without control characters other than line feed and tab: a model may write any of them."""
+    return "".join(c if c in "\n\t" or c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
