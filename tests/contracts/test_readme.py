@@ -34,8 +34,10 @@ def commands(verb: str) -> list[list[str]]:
 def test_every_train_command_is_understood(
     tmp_path: Path, text_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "my.txt").write_text(text_file.read_text())
+    for name in ("my.txt", "other.txt"):
+        (tmp_path / name).write_text(text_file.read_text())
     monkeypatch.chdir(tmp_path)
+    primer.train("my.txt", flags=TINY)  # there must be a `latest`
     found = commands("train")
     assert len(found) >= 3
     for words in found:
