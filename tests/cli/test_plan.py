@@ -1,0 +1,107 @@
+"""A plan is arithmetic: judged by adding up the run step by step."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from primer import device
+from primer.cli import plan as plans
+from primer.models import count
+from primer.recipes.build import build_model
+from primer.recipes.resolve import resolve
+from primer.training.loop import Trainer
+
+RATE = 1e11
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every measurement of the machine that is made, and none of them true."""
+    seen: list[str] = []
+
+    def rate(where: Any, dtype: Any = None) -> float:
+        seen.append(f"{where} {dtype}")
+        return RATE
+
+    monkeypatch.setattr(device, "matmul_rate", rate)
+    return seen
+
+
+def planned(recipe: str, **flags: Any) -> dict[str, Any]:
+    config = resolve(recipe, flags={"train.device": "cpu", **flags}).config
+    return plans.plan(config, {})
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"train.steps": 100},
+        {"train.steps": 100, "train.short_context": 32, "train.short_until": 0.25},
+        {"train.steps": 7, "train.batch_size": 5, "model.vocab_size": 50},
+    ],
+)
+def test_the_flops_are_those_of_every_step(flags: dict[str, Any], measured: list[str]) -> None:
+    flags = {
+        "train.minutes": 0.0,
+        "train.short_context": 0,
+        "train.micro_batch": 0,
+        "schedule.warmup": 0,
+        **flags,
+    }
+    config = resolve("lecture", flags=flags).config
+    model = dataclasses.replace(config.model, vocab_size=config.model.vocab_size or plans.CHARACTERS)
+    stub: Any = type("Stub", (), {"config": config.train, "context_length": model.context_length})()
+    flops = tokens = 0.0
+    for step in range(config.train.steps):
+        rows, length = Trainer.batch_shape(stub, step)
+        tokens += rows * length
+        flops += rows * length * count.flops_per_token(model, length)
+    found = planned("lecture", **flags)
+    assert found["tokens"] == tokens
+    assert found["flops"] == pytest.approx(flops, rel=1e-9)
+    assert found["seconds"] == pytest.approx(flops / (RATE * plans.SHARE), rel=1e-9)
+
+
+def test_its_parameters_are_those_of_the_model_that_is_built(measured: list[str]) -> None:
+    import torch
+
+    flags = {"model.d_model": 32, "model.n_layers": 2, "model.n_heads": 2, "model.ngram.orders": (2, 3)}
+    for recipe in ("default", "lecture", "shakespeare"):
+        config = resolve(recipe, flags={**flags, "model.vocab_size": 40, "model.ngram.counted": 0}).config
+        built = build_model(config, None, torch.device("cpu"))  # type: ignore[arg-type]
+        found = planned(recipe, **flags, **{"model.vocab_size": 40, "model.ngram.counted": 0})
+        assert found["parameters"] == sum(p.numel() for p in built.parameters())
+        assert found["memory"]["weights"] >= 4 * found["parameters"]
+        assert found["memory"]["total"] == sum(found["memory"].values()) - found["memory"]["total"]
+
+
+def test_the_vocabulary_is_assumed_until_the_text_was_read(measured: list[str]) -> None:
+    assert (planned("lecture")["vocabulary"], planned("lecture")["vocabulary_assumed"]) == (96, True)
+    known = planned("lecture", **{"model.vocab_size": 65})
+    assert (known["vocabulary"], known["vocabulary_assumed"]) == (65, False)
+    as_bytes = planned("lecture", **{"data.tokenizer": "byte"})
+    assert (as_bytes["vocabulary"], as_bytes["vocabulary_assumed"]) == (256, False)
+
+
+def test_a_machine_is_measured_once(measured: list[str]) -> None:
+    rates: dict[str, float] = {}
+    for recipe in ("lecture", "default", "lecture"):
+        config = resolve(recipe, flags={"train.device": "cpu", "train.threads": 1}).config
+        plans.plan(config, rates)
+    assert len(measured) == 1
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0.4, "0 s"), (89, "89 s"), (90, "2 min"), (5399, "90 min"), (5400, "1.5 h"), (360_000, "100.0 h")],
+)
+def test_durations_are_no_more_exact_than_they_are_known(seconds: float, said: str) -> None:
+    assert plans.about(seconds) == said
+
+
+@pytest.mark.parametrize(
+    ("size", "said"), [(0, "0.0 MB"), (999e6, "999.0 MB"), (1e9, "1.0 GB"), (2.55e10, "25.5 GB")]
+)
+def test_sizes(size: float, said: str) -> None:
+    assert plans.megabytes(size) == said
