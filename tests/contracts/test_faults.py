@@ -208,7 +208,7 @@ def test_a_full_disk(
     [
         (23, errno.ENOSPC),
         (80, errno.EDQUOT),
-        *(pytest.param(after, errno.ENOSPC, marks=LONG) for after in range(0, 280, 3)),
+        *(pytest.param(after, errno.ENOSPC, marks=LONG) for after in range(0, 150, 2)),
     ],
 )
 def test_a_disk_that_takes_so_many_writes_and_no_more(
