@@ -151,9 +151,10 @@ def converse(model: Run, options: Options, prompt: str | None) -> int:
     """Prompt after prompt, each answered by a text of its own; Ctrl-C ends an answer, or the conversation."""
     with suppress(ImportError):
         import readline  # noqa: F401 — from here on `input` has a history, and arrows that work
+    ask = "> " if sys.stdin.isatty() and sys.stdout.isatty() else ""
     while True:
         try:
-            prompt = input("> " if sys.stdin.isatty() else "") if prompt is None else prompt
+            prompt = input(ask) if prompt is None else prompt
         except (EOFError, KeyboardInterrupt):
             print(file=sys.stderr)
             return 0
