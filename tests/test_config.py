@@ -45,11 +45,11 @@ wholes = st.builds(
     kind=st.sampled_from(["left", "right"]),
     part=st.builds(
         Part,
-        size=st.integers(),
+        size=st.integers(-(1 << 63), (1 << 63) - 1),
         maybe=st.sampled_from([None, True, False]),
         inner=st.builds(
             Inner,
-            orders=st.lists(st.integers()).map(tuple),
+            orders=st.lists(st.integers(-(1 << 63), (1 << 63) - 1)).map(tuple),
             pair=st.tuples(finite, finite),
             names=st.lists(text).map(tuple),
         ),
@@ -187,7 +187,11 @@ def test_what_the_config_refuses_is_refused() -> None:
 
 
 keys = st.text("abc", min_size=1, max_size=2)
-trees = st.recursive(st.integers(), lambda inner: st.dictionaries(keys, inner, min_size=1), max_leaves=8)
+trees = st.recursive(
+    st.integers(-(1 << 63), (1 << 63) - 1),
+    lambda inner: st.dictionaries(keys, inner, min_size=1),
+    max_leaves=8,
+)
 
 
 @given(st.dictionaries(keys, trees))

@@ -197,6 +197,8 @@ def fit(kind: Any, value: Any, key: str, where: str | None) -> Any:
         if math.isfinite(number):
             return number
         raise UsageError(f"{key} must be a finite number, got {value}", where)
+    if kind is int and type(value) is int and not -(1 << 63) <= value < 1 << 63:
+        raise UsageError(f"{key} must be a number of at most 64 bits, got {_got(value)}", where)
     if kind in (int, str, bool) and type(value) is kind:
         return value
     choices = [str(choice) for choice in get_args(kind)] if get_origin(kind) is Literal else []
@@ -225,7 +227,10 @@ def in_words(kind: Any) -> str:
 
 
 def _got(value: Any) -> str:
-    text = str(value).lower() if isinstance(value, bool) else repr(value)
+    try:
+        text = str(value).lower() if isinstance(value, bool) else repr(value)
+    except ValueError:  # an integer of more digits than Python writes
+        return "a number of thousands of digits"
     return text if len(text) <= 80 else f"{text[:77]}…"
 
 

@@ -17,7 +17,11 @@ def make(tmp_path: Path):
         run.mkdir()
         config = config or resolve("lecture", flags={"model.vocab_size": 65}).config
         (run / "config.toml").write_text(to_toml(config))
-        facts = {"status": status, "started": f"2026-01-01T00:00:{len(list(tmp_path.iterdir())):02}+00:00"}
+        facts = {
+            "data": {"path": "", "fingerprint": ""},
+            "status": status,
+            "started": f"2026-01-01T00:00:{len(list(tmp_path.iterdir())):02}+00:00",
+        }
         (run / "run.json").write_text(json.dumps(facts))
         (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         return run

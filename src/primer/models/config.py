@@ -8,6 +8,9 @@ from typing import Literal
 
 from primer.errors import UsageError
 
+LARGEST = 1 << 24
+"""No size of a model is larger: what is was mistyped, and would fill the memory before it failed."""
+
 
 @dataclass(frozen=True)
 class NGramConfig:
@@ -135,6 +138,9 @@ class GPTConfig:
             )
         if self.positions == "rotary" and self.d_head % 2:
             raise UsageError(f"rotary positions need an even head width, got d_head={self.d_head}")
+        for name in ("context_length", "d_model", "d_ff", "n_layers", "vocab_size"):
+            if getattr(self, name) > LARGEST:
+                raise UsageError(f"model.{name} must be at most {LARGEST:,}, got {getattr(self, name):,}")
         if self.tied_head and self.zero_init_head:
             raise UsageError(
                 "model.tied_head and model.zero_init_head exclude each other: the embedding would start at zero, "

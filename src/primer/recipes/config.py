@@ -104,5 +104,5 @@ class RunConfig:
                 f"model.context_length={self.model.context_length}",
                 hint="--train.short-context=0",
             )
-        if self.seed < 0:
-            raise UsageError(f"seed must not be negative, got {self.seed}")
+        if not 0 <= self.seed < 1 << 62:
+            raise UsageError(f"seed must lie between 0 and 2^62, got {self.seed}")

@@ -85,13 +85,16 @@ class RunDirectory:
             facts: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise DataError("this is no run: it has no run.json", where=str(self.path)) from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise DataError(f"run.json cannot be read: {error}", where=str(file)) from None
+        data = facts.get("data") if isinstance(facts, dict) else None
+        if not (isinstance(data, dict) and {"path", "fingerprint"} <= data.keys()):
+            raise DataError("run.json does not say which text the run was trained on", where=str(file))
         return facts
 
     def write_facts(self, facts: Mapping[str, Any]) -> None:
         """Replace run.json."""
-        write_atomically(self.path / "run.json", json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
+        write_atomically(self.path / "run.json", json.dumps(facts, indent=1) + "\n")
 
     def update_facts(self, **changes: Any) -> None:
         """Change some of run.json."""
@@ -121,6 +124,8 @@ def create(runs_dir: Path, recipe: str) -> RunDirectory:
 
 def find(run: str | Path, runs_dir: str | Path = "runs") -> RunDirectory:
     """A run by its path, by a prefix of its id or name, or `latest`: the newest that has something to go on from."""
+    if not str(run):
+        raise DataError("no run has an empty name", where=str(runs_dir), hint="primer runs list")
     path, root = Path(run), Path(runs_dir)
     if (path / "run.json").is_file():
         return RunDirectory(path)

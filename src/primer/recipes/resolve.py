@@ -190,3 +190,5 @@ def _parse(content: bytes, where: str) -> dict[str, Any]:
         ) from error
     except RecursionError as error:
         raise UsageError("not a recipe: nested too deeply", where) from error
+    except ValueError as error:  # an integer of more digits than Python reads
+        raise UsageError(f"not a recipe: {error}", where) from error

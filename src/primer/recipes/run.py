@@ -73,6 +73,7 @@ def train(
         config = accelerate(trainer, config, world, report.on_message)
         trainer.config = config.train
         if world.is_first:
+            configs.to_toml(config)  # what cannot be written is refused before there is a directory
             run = directory.create(Path(runs_dir), recipe_name(config))
             stack.enter_context(RunLock(run.path))
             begin(run, config, shards, device, init_from)
@@ -188,7 +189,7 @@ def work(
     if not finished:
         code = 128 + session.asked_by if session.asked_by else 130
         raise StoppedError(
-            f"stopped after step {trainer.progress.step}, which is saved",
+            f"stopped after step {trainer.progress.step}; {session.saved} is saved",
             where=str(run.path),
             hint=f"primer resume {run.handle}",
             exit_code=code,

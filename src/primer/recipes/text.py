@@ -69,8 +69,6 @@ def read_tokenizer(run: RunDirectory) -> Tokenizer:
     """The tokenizer that a run keeps."""
     try:
         text = run.tokenizer_file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise DataError(
-            f"the tokenizer cannot be read: {error.strerror}", where=str(run.tokenizer_file)
-        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"the tokenizer cannot be read: {error}", where=str(run.tokenizer_file)) from None
     return tokenizers.from_json(text, where=str(run.tokenizer_file))

@@ -96,12 +96,13 @@ def read_manifest(path: Path) -> dict[str, Any]:
     file = path / "manifest.json"
     try:
         manifest: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        written, known = manifest.pop("sha256"), manifest["format"]
+        written, known = manifest.pop("sha256"), int(manifest["format"])
+        whole = set(manifest["files"]) == set(FILES)
     except FileNotFoundError:
         raise DataError(
             "this checkpoint has no manifest, so it was never finished", where=str(path)
         ) from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(f"the manifest cannot be read: {error}", where=str(file)) from None
     if written != _digest(manifest):
         raise DataError("the manifest was altered", where=str(file))
@@ -111,6 +112,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
             where=str(path),
             hint="use the version of primer that wrote it, or a newer one",
         )
+    if not whole:
+        raise DataError(f"the manifest must list {', '.join(FILES)} and nothing else", where=str(file))
     return manifest
 
 
@@ -158,7 +161,7 @@ def follow(root: Path, name: str) -> Path | None:
     """Where a pointer leads, or None where it is missing or leads nowhere."""
     try:
         target = root / (root / name).read_text(encoding="utf-8").strip()
-    except OSError:
+    except (OSError, ValueError):  # not there, or not text
         return None
     return target if target.is_dir() and target.parent == root else None
 
@@ -202,7 +205,7 @@ def weights_of(model: nn.Module) -> dict[str, Tensor]:
 
 
 def match(have: dict[str, Tensor], want: dict[str, Tensor], where: str) -> None:
-    """Refuse tensors that are not exactly the ones a model has: names, shapes, finite numbers."""
+    """Refuse tensors that are not exactly the ones a model has: names, shapes, dtypes, finite numbers."""
     _no_strangers(sorted(want.keys() - have.keys()), "lacks", where)
     _no_strangers(sorted(have.keys() - want.keys()), "has, and this model has not,", where)
     for name, tensor in have.items():
@@ -211,6 +214,9 @@ def match(have: dict[str, Tensor], want: dict[str, Tensor], where: str) -> None:
                 f"{name} has the shape {tuple(tensor.shape)}, this model needs {tuple(want[name].shape)}",
                 where=where,
             )
+        if tensor.dtype != want[name].dtype:
+            kinds = [str(each.dtype).removeprefix("torch.") for each in (tensor, want[name])]
+            raise DataError(f"{name} holds {kinds[0]}, this model needs {kinds[1]}", where=where)
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise DataError(f"{name} contains a number that is not finite", where=where)
 

@@ -134,6 +134,8 @@ class TrainConfig:
         ):
             if getattr(self, name) < 1:
                 raise UsageError(f"train.{name} must be at least 1, got {getattr(self, name)}")
+        if self.batch_size > 1 << 24:
+            raise UsageError(f"train.batch_size must be at most {1 << 24:,}, got {self.batch_size:,}")
         for name in ("micro_batch", "evaluate_batches", "sample_every", "threads", "short_context"):
             if getattr(self, name) < 0:
                 raise UsageError(f"train.{name} must not be negative, got {getattr(self, name)}")

@@ -39,9 +39,11 @@ class JsonLines:
         found = []
         for line in self.file.read_text(encoding="utf-8", errors="replace").split("\n"):  # not at U+2028
             try:
-                found.append(json.loads(line))
-            except ValueError:
+                row = json.loads(line)
+            except (ValueError, RecursionError):
                 continue
+            if isinstance(row, dict) and isinstance(row.get("step"), int):
+                found.append(row)
         return found
 
     def trim(self, last_step: int) -> None:

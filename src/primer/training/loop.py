@@ -213,7 +213,8 @@ def fit(trainer: Trainer, hands: Hands) -> bool:
             hands.sample(step)
         waited = trainer.world.first(int(time.monotonic() - saved_at), trainer.precision.device)
         due = step % config.checkpoint_every == 0 or 0 < 60 * config.checkpoint_minutes <= waited
-        if best or last or stopping or due:
+        # While no step can be applied the weights may hold infinities: what was saved before is the better part.
+        if progress.bad_steps == 0 and (best or last or stopping or due):
             hands.save(step, best=best)
             saved_at = time.monotonic()
         if stopping and not last:
