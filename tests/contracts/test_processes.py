@@ -2,13 +2,15 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from primer.recipes.directory import find
+from primer.recipes.directory import RunDirectory, find
 from primer.training import checkpoint
 
 FLAGS = {
@@ -72,3 +74,35 @@ def test_one_against_two_processes(tmp_path: Path, text_file: Path) -> None:
         assert len(state["generators"]) == count
     assert len(losses[0]) == 13
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds the processes under /proc")
+def test_a_rank_that_is_killed_is_started_again(tmp_path: Path, text_file: Path) -> None:
+    """torchrun starts all processes again, and they go on with their run as if nothing had happened."""
+    flags = {**FLAGS, "train.steps": 300, "train.checkpoint-every": 20, "train.evaluate-every": 100}
+    words = ["train", str(text_file), *(f"--{name}={value}" for name, value in flags.items())]
+    primer(2, *words, f"--runs-dir={tmp_path / 'whole'}")
+
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command = [*launcher, "--max-restarts=1", "-m", "primer", *words, f"--runs-dir={tmp_path / 'killed'}"]
+    with open(tmp_path / "said", "wb") as said:
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        launched = subprocess.Popen(command, stdout=said, stderr=said, env=environment)
+        try:
+            steps = 0
+            while steps < 50 and launched.poll() is None:
+                time.sleep(0.05)
+                files = list((tmp_path / "killed").glob("*/metrics.jsonl"))
+                steps = len(files[0].read_bytes().splitlines()) if files else 0
+            children = Path(f"/proc/{launched.pid}/task/{launched.pid}/children").read_text().split()
+            os.kill(int(children[-1]), signal.SIGKILL)
+            assert launched.wait(timeout=300) == 0, (tmp_path / "said").read_text()
+        finally:
+            launched.kill()
+            launched.wait()
+    (directory,) = [path for path in (tmp_path / "killed").iterdir() if path.is_dir()]
+    runs = [find("latest", tmp_path / "whole"), RunDirectory(directory)]
+    assert runs[1].read_facts()["resumed"]
+    losses = [[row["loss"] for row in run.metrics.rows() if "loss" in row] for run in runs]
+    assert losses[0] == losses[1]

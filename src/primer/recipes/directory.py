@@ -147,6 +147,17 @@ def find(run: str | Path, runs_dir: str | Path = "runs") -> RunDirectory:
     raise DataError(f"there is no run called {run}", where=str(root), hint="primer runs list")
 
 
+def of_job(job: str | None, runs_dir: str | Path) -> RunDirectory | None:
+    """The run that a launch of torchrun began, if it got as far as its first checkpoint."""
+    for run in reversed(every(Path(runs_dir))):
+        try:
+            if run.read_facts().get("job") == job and follow(run.checkpoints, "latest"):
+                return run
+        except DataError:
+            continue
+    return None
+
+
 def brought_along(run: RunDirectory) -> tuple[str, dict[str, Any]]:
     """What a run that starts from this one's weights must have in common with it: the sizes and kind of its model."""
     config = run.read_config()

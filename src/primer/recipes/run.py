@@ -33,7 +33,7 @@ from primer.recipes.session import Session
 from primer.recipes.text import open_data, prepare_data, read_tokenizer
 from primer.recipes.weights import adopt_weights, check_origin, newest_step, point_at_best, restore
 from primer.training import checkpoint
-from primer.training.distributed import World, joined, place
+from primer.training.distributed import World, job, joined, place, restarted
 from primer.training.lock import RunLock
 from primer.training.log import check_installed
 from primer.training.loop import Trainer, fit
@@ -55,6 +55,8 @@ def train(
     is an error, or dropped with `data.unknown="skip"`.
     Raises `PrimerError`s; with Ctrl-C the run is saved and `StoppedError` says how to go on.
     """
+    if restarted() and (mine := directory.of_job(job(), runs_dir)):
+        return resume(mine.path, reporter=reporter)
     origin = directory.find(init_from, runs_dir) if init_from is not None else None
     inherited = directory.brought_along(origin) if origin else None
     config = resolve(target, beneath_flags=inherited, flags=flags or {}).config
@@ -262,6 +264,7 @@ def begin(
             "command": sys.argv,
             "seed": config.seed,
             "init_from": str(init_from) if init_from is not None else None,
+            "job": job(),
             "data": {"path": str(shards.path.resolve()), "fingerprint": shards.fingerprint},
             "source": shards.source,
             "tokenizer": shards.tokenizer.fingerprint,

@@ -1,6 +1,6 @@
 """Several processes that train one model: who am I, how many are we, and what is the mean of this number.
 
-`torchrun` tells each process its place through the environment (RANK, WORLD_SIZE, LOCAL_RANK); this file is the
+`torchrun` tells each process its place through the environment (RANK, WORLD_SIZE, LOCAL_RANK …); this file is the
 only one that reads it. One process needs none of this, and every function here is then the identity.
 """
 
@@ -70,6 +70,30 @@ def place() -> World:
     return World(int(env.get("RANK", 0)), int(env.get("WORLD_SIZE", 1)), int(env.get("LOCAL_RANK", 0)))
 
 
+def job() -> str | None:
+    """torchrun's name for this launch, the same after it has restarted its processes; None without torchrun."""
+    return os.environ.get("TORCHELASTIC_RUN_ID")
+
+
+def restarted() -> bool:
+    """Whether torchrun has started these processes again, because one of them died (`--max-restarts`)."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+
+
+def _meeting_place() -> dist.Store | None:
+    """Where processes find each other's addresses; None is torch's own way.
+
+    torchrun keeps its store when it starts processes again, and a process that was quick then read the address of
+    one that had died: gloo's "connection refused". So every start writes under a prefix of its own.
+    """
+    env = os.environ
+    if env.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return None
+    store = dist.TCPStore(env["MASTER_ADDR"], int(env["MASTER_PORT"]), is_master=False)
+    prefix = f"start_{env.get('TORCHELASTIC_RESTART_COUNT', 0)}"
+    return dist.PrefixStore(prefix, store)  # type: ignore[attr-defined,no-any-return]
+
+
 @contextmanager
 def joined(device: torch.device) -> Iterator[World]:
     """Join the other processes: nccl between GPUs, gloo between CPUs."""
@@ -77,9 +101,8 @@ def joined(device: torch.device) -> Iterator[World]:
     if world.size == 1:
         yield world
         return
-    dist.init_process_group(
-        "nccl" if device.type == "cuda" else "gloo", rank=world.rank, world_size=world.size
-    )
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=_meeting_place(), rank=world.rank, world_size=world.size)
     try:
         yield world
     finally:
