@@ -89,9 +89,9 @@ def _meeting_place() -> dist.Store | None:
     env = os.environ
     if env.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
         return None
-    store = dist.TCPStore(env["MASTER_ADDR"], int(env["MASTER_PORT"]), is_master=False)
+    store = dist.TCPStore(env["MASTER_ADDR"], int(env["MASTER_PORT"]), is_master=False)  # type: ignore[attr-defined]
     prefix = f"start_{env.get('TORCHELASTIC_RESTART_COUNT', 0)}"
-    return dist.PrefixStore(prefix, store)  # type: ignore[attr-defined,no-any-return]
+    return dist.PrefixStore(prefix, store)  # type: ignore[attr-defined]
 
 
 @contextmanager
