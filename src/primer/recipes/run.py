@@ -191,9 +191,10 @@ def work(
     if not finished:
         code = 128 + session.asked_by if session.asked_by else 130
         step = trainer.progress.step  # which was not saved if its numbers were not finite
-        saved = checkpoint.step_directory(run.checkpoints, step).name == session.saved
+        up_to_date = checkpoint.step_directory(run.checkpoints, step).name == session.saved
         raise StoppedError(
-            f"stopped after step {step}, " + ("which is saved" if saved else f"{session.saved} is saved"),
+            f"stopped after step {step}, "
+            + ("which is saved" if up_to_date else f"{session.saved} is saved"),
             where=str(run.path),
             hint=f"primer resume {run.handle}",
             exit_code=code,
