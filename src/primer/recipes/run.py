@@ -63,6 +63,7 @@ def train(
     report = reporter or PlainReporter(sys.stderr)
     with ExitStack() as stack:
         device, world = enter(config, stack)
+        report = report if world.is_first else Silence()
         check_installed(config.train.trackers)
         shards = prepare_data(config, world, read_tokenizer(origin) if origin else None)
         config = complete(config, shards, device)
@@ -106,6 +107,7 @@ def resume(
     ).config
     with ExitStack() as stack:
         device, world = enter(config, stack)
+        report = report if world.is_first else Silence()
         check_installed(config.train.trackers)
         if world.is_first:
             stack.enter_context(RunLock(found.path))

@@ -16,7 +16,7 @@ from primer.generation.text import write
 from primer.recipes.build import validation_batches
 from primer.recipes.config import RunConfig
 from primer.recipes.directory import RunDirectory
-from primer.recipes.report import Reporter, Silence
+from primer.recipes.report import Reporter
 from primer.recipes.text import opening
 from primer.training import checkpoint
 from primer.training.log import Tracker, open_trackers
@@ -44,7 +44,7 @@ class Session:
         saved: str | None = None,
     ) -> None:
         self.run, self.config, self.trainer, self.shards = run, config, trainer, shards
-        self.reporter: Reporter = reporter if trainer.world.is_first else Silence()
+        self.reporter = reporter
         self.facts = facts
         self.byte_lengths = torch.from_numpy(np.asarray(shards.tokenizer.byte_lengths, dtype=np.int64))
         self.trackers: list[Tracker] = []
