@@ -26,7 +26,7 @@ from primer.recipes.run import prepare_data
 from primer.recipes.summary import summarise
 from primer.training import checkpoint
 from primer.training.distributed import World
-from primer.training.loop import Progress, keep_best
+from primer.training.loop import Progress, Trainer, keep_best
 
 TINY: dict[str, Any] = {
     "model.d_model": 16,
@@ -500,3 +500,67 @@ def test_a_plan_stays_within_the_minutes(capsys: pytest.CaptureFixture[str]) -> 
     planned = json.loads(capsys.readouterr().out)
     assert planned["seconds"] <= 2 * 60 + 1 or planned["steps"] == 20
     assert planned["steps"] <= planned["steps_at_most"] == resolve("default").config.train.steps
+
+
+def test_what_is_not_sound_is_never_saved(
+    text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step whose loss is no number leaves no checkpoint and no best score, also where it is the last one."""
+    real, step = Trainer.step, {"bad": 4}
+
+    def bad(self: Trainer) -> dict[str, Any]:
+        row = real(self)
+        return row | {"loss": float("nan")} if self.progress.step == step["bad"] else row
+
+    monkeypatch.setattr(Trainer, "step", bad)
+    run = train(text_file, tmp_path)
+    state = checkpoint.load(checkpoint.every(run.directory.checkpoints)[-1]).state
+    assert [path.name for path in checkpoint.every(run.directory.checkpoints)] == [
+        "step_000000",
+        "step_000008",
+    ]
+    assert state["progress"]["best_step"] == 8
+    step["bad"] = 8
+    with pytest.raises(DivergedError, match="at the last step") as caught:
+        train(text_file, tmp_path)
+    assert "step_000004" in str(caught.value.where)
+
+
+def test_a_launch_goes_on_with_its_own_run(
+    text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Started again by torchrun: the same choices go on, others begin, what is finished is not trained again."""
+    from primer.recipes import run as runs
+
+    for launch in ("first", "second"):
+        monkeypatch.setattr(runs, "launch", lambda launch=launch: launch)
+        monkeypatch.setattr(runs, "restarted", lambda: False)
+        first, second = train(text_file, tmp_path, seed=1), train(text_file, tmp_path, seed=2)
+        monkeypatch.setattr(runs, "restarted", lambda: True)
+        assert [train(text_file, tmp_path, seed=seed).path for seed in (1, 2)] == [first.path, second.path]
+        first.directory.update_facts(status="training")  # it was killed
+        checkpoint.shutil.rmtree(checkpoint.step_directory(first.directory.checkpoints, 8))
+        again = train(text_file, tmp_path, seed=1)
+        assert again.path == first.path
+        assert again.directory.read_facts()["resumed"] == [4]
+
+
+def test_the_text_of_a_run_stays(run: primer.Run, text_file: Path, tmp_path: Path) -> None:
+    for flags in ({"data.source": "shakespeare"}, {"seed": 3}, {"data.tokenizer": "byte"}):
+        with pytest.raises(UsageError, match="cannot change"):
+            primer.resume(run, flags={**flags, "train.steps": 20})
+    with pytest.raises(UsageError, match=r"data\.tokenizer"):
+        primer.train(text_file, flags={**TINY, "data.tokenizer": "byte"}, runs_dir=tmp_path, init_from=run)
+
+
+def test_a_text_with_a_long_name_names_its_run(text_file: Path, tmp_path: Path) -> None:
+    long = tmp_path / ("é" * 100 + "x" * 40 + ".txt")
+    long.write_bytes(text_file.read_bytes())
+    assert len(train(long, tmp_path / "runs").path.name) < 80
+
+
+def test_without_stderr_python_trains_silently(
+    text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stderr", None)
+    assert train(text_file, tmp_path).directory.read_facts()["status"] == "finished"

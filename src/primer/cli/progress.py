@@ -12,6 +12,7 @@ from primer.recipes.report import (
     PlainReporter,
     ProgressLine,
     Reporter,
+    Silence,
     Unfailing,
     farewell,
     framed,
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
 @contextmanager
 def reporter(stream: TextIO | None = None) -> Iterator[Reporter]:
     """A reporter for `stream` (stderr): live where it is a terminal, plain where it is a file or a pipe."""
+    from primer.training.distributed import place
+
+    if not place().is_first:  # of the processes that torchrun started
+        yield Silence()
+        return
     stream = cast(TextIO, Unfailing(stream or sys.stderr))
     if stream.isatty() and os.environ.get("TERM") != "dumb":
         from rich.console import Console

@@ -14,14 +14,15 @@ class _Dropped(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, p: float) -> Tensor:
-        mask = keep_mask(x.shape, p, like=x).div_(1 - p)
+        mask = keep_mask(x.shape, p, like=x)
         ctx.save_for_backward(mask)
-        return x * mask
+        ctx.p = p
+        return (x * mask).div_(1 - p)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         (mask,) = ctx.saved_tensors
-        return grads[0] * mask, None
+        return (grads[0] * mask).div_(1 - ctx.p), None
 
 
 def dropout(x: Float[Tensor, "..."], p: float) -> Float[Tensor, "..."]:

@@ -12,6 +12,7 @@ runs/2026-11-22-shakespeare-3fa9c1/
 import json
 import os
 import secrets
+import shlex
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from typing import Any
 from primer import config as configs
 from primer.errors import DataError, SurroundingsError
 from primer.recipes.config import RunConfig
-from primer.training.checkpoint import follow, write_atomically
+from primer.training import checkpoint
 from primer.training.log import JsonLines
 
 
@@ -40,7 +41,7 @@ class RunDirectory:
     @property
     def handle(self) -> str:
         """What to call it on the command line: its id, or its path where runs are not usually looked for."""
-        return self.id if self.path.parent == Path("runs") else str(self.path)
+        return self.id if self.path.parent == Path("runs") else shlex.quote(str(self.path))
 
     @property
     def checkpoints(self) -> Path:
@@ -76,7 +77,7 @@ class RunDirectory:
 
     def write_config(self, config: RunConfig) -> None:
         """Keep the resolved choices."""
-        write_atomically(self.path / "config.toml", configs.to_toml(config))
+        checkpoint.write_atomically(self.path / "config.toml", configs.to_toml(config))
 
     def read_facts(self) -> dict[str, Any]:
         """What run.json says."""
@@ -94,7 +95,7 @@ class RunDirectory:
 
     def write_facts(self, facts: Mapping[str, Any]) -> None:
         """Replace run.json."""
-        write_atomically(self.path / "run.json", json.dumps(facts, indent=1) + "\n")
+        checkpoint.write_atomically(self.path / "run.json", json.dumps(facts, indent=1) + "\n")
 
     def update_facts(self, **changes: Any) -> None:
         """Change some of run.json."""
@@ -135,7 +136,7 @@ def find(run: str | Path, runs_dir: str | Path = "runs") -> RunDirectory:
     if not known:
         raise DataError("there are no runs yet", where=str(root), hint="primer train")
     if str(run) == "latest":
-        return next((each for each in reversed(known) if follow(each.checkpoints, "latest")), known[-1])
+        return next((each for each in reversed(known) if checkpoint.every(each.checkpoints)), known[-1])
     matching = [each for each in known if each.id.startswith(str(run)) or each.path.name.startswith(str(run))]
     if len(matching) == 1:
         return matching[0]
@@ -147,11 +148,11 @@ def find(run: str | Path, runs_dir: str | Path = "runs") -> RunDirectory:
     raise DataError(f"there is no run called {run}", where=str(root), hint="primer runs list")
 
 
-def of_job(job: str | None, runs_dir: str | Path) -> RunDirectory | None:
-    """The run that a launch of torchrun began, if it got as far as its first checkpoint."""
+def of_launch(launch: Mapping[str, Any], runs_dir: str | Path) -> RunDirectory | None:
+    """The run that this launch of torchrun began with the same choices, if it got as far as its first checkpoint."""
     for run in reversed(every(Path(runs_dir))):
         try:
-            if run.read_facts().get("job") == job and follow(run.checkpoints, "latest"):
+            if run.read_facts().get("launch") == launch and checkpoint.every(run.checkpoints):
                 return run
         except DataError:
             continue

@@ -38,12 +38,12 @@ class Unfailing:
         self.stream = stream
 
     def write(self, text: str) -> int:
-        with suppress(OSError):
+        with suppress(OSError, ValueError):  # ValueError: it was closed
             self.stream.write(text)
         return len(text)
 
     def flush(self) -> None:
-        with suppress(OSError):
+        with suppress(OSError, ValueError):  # ValueError: it was closed
             self.stream.flush()
 
     def __getattr__(self, name: str) -> Any:

@@ -145,7 +145,7 @@ def _beside(path: Path, values: dict[str, Any]) -> dict[str, Any]:
     """The values of a file, with a text that lies beside it named so that it is found from anywhere."""
     data = values.get("data")
     source = data.get("source") if isinstance(data, dict) else None
-    if isinstance(source, str) and source not in NAMED and (path.parent / source).exists():
+    if isinstance(source, str) and source and source not in NAMED and os.path.exists(path.parent / source):
         return {**values, "data": {**data, "source": str((path.parent / source).resolve())}}  # type: ignore[dict-item]
     return values
 

@@ -4,6 +4,7 @@ run = primer.train("shakespeare")
 print(primer.load(run).generate("ROMEO:"))
 """
 
+import hashlib
 import platform
 import sys
 from collections.abc import Mapping
@@ -33,11 +34,14 @@ from primer.recipes.session import Session
 from primer.recipes.text import open_data, prepare_data, read_tokenizer
 from primer.recipes.weights import adopt_weights, check_origin, newest_step, point_at_best, restore
 from primer.training import checkpoint
-from primer.training.distributed import World, job, joined, place, restarted
+from primer.training.distributed import World, joined, launch, place, restarted
 from primer.training.lock import RunLock
 from primer.training.log import check_installed
 from primer.training.loop import Trainer, fit
 from primer.training.optim import orthogonalise_dtype
+
+FIXED = ("recipe", "seed", "data.", "train.minutes")
+"""What cannot change when a run goes on: its text, its chance, and how its length was found."""
 
 
 def train(
@@ -55,12 +59,17 @@ def train(
     is an error, or dropped with `data.unknown="skip"`.
     Raises `PrimerError`s; with Ctrl-C the run is saved and `StoppedError` says how to go on.
     """
-    if restarted() and (mine := directory.of_job(job(), runs_dir)):
-        return resume(mine.path, reporter=reporter)
     origin = directory.find(init_from, runs_dir) if init_from is not None else None
     inherited = directory.brought_along(origin) if origin else None
     config = resolve(target, beneath_flags=inherited, flags=flags or {}).config
-    report = reporter or PlainReporter(sys.stderr)
+    if origin and config.data.tokenizer != origin.read_config().data.tokenizer:
+        raise UsageError("data.tokenizer is that of the run to start from", hint="leave --data.tokenizer out")
+    asked = hashlib.sha256(configs.to_toml(config).encode()).hexdigest()
+    started = {"torchrun": launch(), "asked": asked}
+    if restarted() and (mine := directory.of_launch(started, runs_dir)):
+        done = mine.read_facts()["status"] == "finished"
+        return Run(mine) if done else resume(mine.path, reporter=reporter)
+    report = reporter or (PlainReporter(sys.stderr) if sys.stderr else Silence())
     with ExitStack() as stack:
         device, world = enter(config, stack)
         report = report if world.is_first else Silence()
@@ -77,9 +86,9 @@ def train(
         trainer.config = config.train
         if world.is_first:
             configs.to_toml(config)  # what cannot be written is refused before there is a directory
-            run = directory.create(Path(runs_dir), recipe_name(config))
+            run = directory.create(Path(runs_dir), directory_name(config))
             stack.enter_context(RunLock(run.path))
-            begin(run, config, shards, device, init_from)
+            begin(run, config, shards, device, init_from, started)
         number = world.first(int(run.id, 16) if world.is_first else 0, device)
         if not world.is_first:
             run = directory.find(f"{number:06x}", runs_dir)
@@ -97,11 +106,12 @@ def resume(
 
     flags: what to change, `{"train.steps": 2000}` for instance. What was chosen by measuring is kept.
     """
-    report = reporter or PlainReporter(sys.stderr)
+    report = reporter or (PlainReporter(sys.stderr) if sys.stderr else Silence())
     found = directory.find(run, runs_dir)
     changes = configs.nested(dict(flags or {}))
-    if changes.get("train", {}).get("minutes"):
-        raise UsageError("train.minutes is for new runs", hint="--train.steps=N: go on to step N")
+    if fixed := [key for key in configs.dotted(changes) if key.startswith(FIXED)]:
+        hint = "--train.steps=N: go on to step N" if fixed == ["train.minutes"] else "a new run: primer train"
+        raise UsageError(f"{', '.join(fixed)} cannot change when a run goes on", hint=hint)
     config = configs.merge(
         RunConfig, [("run", configs.to_dict(found.read_config())), ("flag", changes)]
     ).config
@@ -256,6 +266,7 @@ def begin(
     shards: ShardDirectory,
     device: torch.device,
     init_from: str | Path | None,
+    launch: Mapping[str, Any],
 ) -> None:
     """Write what is known before the first step."""
     run.write_config(config)
@@ -269,7 +280,7 @@ def begin(
             "command": sys.argv,
             "seed": config.seed,
             "init_from": str(init_from) if init_from is not None else None,
-            "job": job(),
+            "launch": launch,
             "data": {"path": str(shards.path.resolve()), "fingerprint": shards.fingerprint},
             "source": shards.source,
             "tokenizer": shards.tokenizer.fingerprint,
@@ -306,10 +317,12 @@ def start_info(
     }
 
 
-def recipe_name(config: RunConfig) -> str:
+def directory_name(config: RunConfig) -> str:
     """The recipe's name, or the text's where the recipe is the usual one, fit for a directory's name."""
-    name = title(config).removesuffix(Path(title(config)).suffix)
-    return "".join(c if c.isalnum() or c in "-_." else "-" for c in name) or "run"
+    name = title(config)
+    name = Path(name).stem if name != config.recipe else name
+    plain = "".join(c if c.isascii() and (c.isalnum() or c in "-_.") else "-" for c in name)
+    return plain[:40].strip("-.") or "run"
 
 
 def versions() -> dict[str, str]:

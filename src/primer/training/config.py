@@ -100,7 +100,7 @@ class TrainConfig:
     sample_every: int = 100
     """Steps between printed samples. 0: never."""
     checkpoint_every: int = 100
-    """Steps between checkpoints (there is always one at the end, on Ctrl-C and on SIGTERM)."""
+    """Steps between checkpoints (also at the end, on Ctrl-C and on SIGTERM)."""
     checkpoint_minutes: float = 5.0
     """Also save when so much time has gone by since the last time, however slow the steps are. 0: never for that."""
     keep: int = 2

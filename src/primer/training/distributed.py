@@ -5,6 +5,7 @@ only one that reads it. One process needs none of this, and every function here 
 """
 
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -70,9 +71,13 @@ def place() -> World:
     return World(int(env.get("RANK", 0)), int(env.get("WORLD_SIZE", 1)), int(env.get("LOCAL_RANK", 0)))
 
 
-def job() -> str | None:
-    """torchrun's name for this launch, the same after it has restarted its processes; None without torchrun."""
-    return os.environ.get("TORCHELASTIC_RUN_ID")
+def launch() -> str | None:
+    """A name for this launch of torchrun, the same after it has restarted its processes; None without torchrun.
+
+    torchrun's own run id will not do: it is "none" unless one is given. So the first process to ask leaves a word.
+    """
+    store = _agent_store()
+    return store.compare_set("primer_launch", "", secrets.token_hex(8)).decode() if store else None
 
 
 def restarted() -> bool:
@@ -80,18 +85,24 @@ def restarted() -> bool:
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
 
 
-def _meeting_place() -> dist.Store | None:
+def _agent_store() -> dist.Store | None:
+    """The store that torchrun keeps as long as it runs."""
+    env = os.environ
+    if env.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return None
+    store: dist.Store = dist.TCPStore(env["MASTER_ADDR"], int(env["MASTER_PORT"]), is_master=False)  # type: ignore[attr-defined]
+    return store
+
+
+def _rendezvous() -> dist.Store | None:
     """Where processes find each other's addresses; None is torch's own way.
 
     torchrun keeps its store when it starts processes again, and a process that was quick then read the address of
     one that had died: gloo's "connection refused". So every start writes under a prefix of its own.
     """
-    env = os.environ
-    if env.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
-        return None
-    store = dist.TCPStore(env["MASTER_ADDR"], int(env["MASTER_PORT"]), is_master=False)  # type: ignore[attr-defined]
-    prefix = f"start_{env.get('TORCHELASTIC_RESTART_COUNT', 0)}"
-    return dist.PrefixStore(prefix, store)  # type: ignore[attr-defined]
+    store = _agent_store()
+    prefix = f"start_{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}"
+    return store and dist.PrefixStore(prefix, store)  # type: ignore[attr-defined]
 
 
 @contextmanager
@@ -102,7 +113,7 @@ def joined(device: torch.device) -> Iterator[World]:
         yield world
         return
     backend = "nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, store=_meeting_place(), rank=world.rank, world_size=world.size)
+    dist.init_process_group(backend, store=_rendezvous(), rank=world.rank, world_size=world.size)
     try:
         yield world
     finally:

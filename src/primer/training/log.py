@@ -99,8 +99,8 @@ class ModuleTracker:
 def check_installed(names: Iterable[str]) -> None:
     """SurroundingsError for a tracker that is not there, before anything was made for it."""
     for name in names:
-        if name != "tensorboard" and importlib.util.find_spec(name) is None:
-            raise not_installed(name)
+        if importlib.util.find_spec(name) is None:
+            raise missing_extra("tensorboard", "track") if name == "tensorboard" else not_installed(name)
 
 
 def not_installed(tracker: str) -> SurroundingsError:

@@ -128,6 +128,10 @@ class Trainer:
         self.unscale()
         return total
 
+    def finite(self) -> bool:
+        """Whether every weight is a finite number."""
+        return all(bool(torch.isfinite(p).all()) for p in self.parameters)
+
     def origins(self, starts: Tensor) -> dict[str, Tensor]:
         """Counted n-grams must know which part of the training text a row is, to leave it out."""
         return {} if self.model.counts is None else {"starts": starts.to(self.precision.device)}
@@ -185,7 +189,11 @@ class Trainer:
 
 
 def fit(trainer: Trainer, hands: Hands) -> bool:
-    """Train to the last step; False where someone asked for an end before it. Saves at the end in any case."""
+    """Train to the last step; False where someone asked for an end before it. Saves then, and on the way.
+
+    What is not sound is never saved: it would push out what was. DivergedError where too many steps in a row, or the
+    last one, are not.
+    """
     config, progress = trainer.config, trainer.progress
     trainer.model.train()
     saved_at = time.monotonic()
@@ -199,22 +207,24 @@ def fit(trainer: Trainer, hands: Hands) -> bool:
             hands.record(
                 {"step": step, "tokens": progress.tokens, "seconds": progress.seconds, "took": seconds, **row}
             )
-        if progress.bad_steps >= config.patience:
+        sound = math.isfinite(row["loss"]) and trainer.finite()
+        if progress.bad_steps >= config.patience or (last and not sound):
+            times = f"{progress.bad_steps} steps in a row" if progress.bad_steps > 1 else "at the last step"
             raise DivergedError(
-                f"the loss or its gradient was not finite {progress.bad_steps} steps in a row",
+                f"the loss or its gradient was not finite {times}",
                 where=f"step {step}",
                 hint="a smaller --optim.lr, a longer --schedule.warmup, or --train.precision=fp32",
             )
         stopping = hands.stopping()
         best = False
         if step % config.evaluate_every == 0 or last:
-            best = keep_best(progress, hands.evaluate(step))
+            scores = hands.evaluate(step)
+            best = sound and keep_best(progress, scores)
         if config.sample_every and (step % config.sample_every == 0 or last):
             hands.sample(step)
         waited = trainer.world.first(int(time.monotonic() - saved_at), trainer.precision.device)
         due = step % config.checkpoint_every == 0 or 0 < 60 * config.checkpoint_minutes <= waited
-        # While no step can be applied the weights may hold infinities: what was saved before is the better part.
-        if progress.bad_steps == 0 and (best or last or stopping or due):
+        if sound and (best or last or stopping or due):
             hands.save(step, best=best)
             saved_at = time.monotonic()
         if stopping and not last:
