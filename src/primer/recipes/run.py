@@ -69,10 +69,9 @@ def train(
     if restarted() and (mine := directory.of_launch(started, runs_dir)):
         done = mine.read_facts()["status"] == "finished"
         return Run(mine) if done else resume(mine.path, reporter=reporter)
-    report = reporter or (PlainReporter(sys.stderr) if sys.stderr else Silence())
     with ExitStack() as stack:
         device, world = enter(config, stack)
-        report = report if world.is_first else Silence()
+        report = teller(reporter, world)
         check_installed(config.train.trackers)
         shards = prepare_data(config, world, read_tokenizer(origin) if origin else None)
         config = complete(config, shards, device)
@@ -106,7 +105,6 @@ def resume(
 
     flags: what to change, `{"train.steps": 2000}` for instance. What was chosen by measuring is kept.
     """
-    report = reporter or (PlainReporter(sys.stderr) if sys.stderr else Silence())
     found = directory.find(run, runs_dir)
     changes = configs.nested(dict(flags or {}))
     if fixed := [key for key in configs.dotted(changes) if key.startswith(FIXED)]:
@@ -117,7 +115,7 @@ def resume(
     ).config
     with ExitStack() as stack:
         device, world = enter(config, stack)
-        report = report if world.is_first else Silence()
+        report = teller(reporter, world)
         check_installed(config.train.trackers)
         if world.is_first:
             stack.enter_context(RunLock(found.path))
@@ -147,6 +145,13 @@ def resume(
             found.update_facts(status="training", resumed=[*found.read_facts().get("resumed", []), at])
             report.on_message(f"going on after step {at}")
         return work(found, config, trainer, shards, report, saved.path.name)
+
+
+def teller(reporter: Reporter | None, world: World) -> Reporter:
+    """Who tells how it goes: the one that was given, else lines on stderr; only the first process speaks."""
+    if not world.is_first or not (reporter or sys.stderr):
+        return Silence()
+    return reporter or PlainReporter(sys.stderr)
 
 
 def load(
