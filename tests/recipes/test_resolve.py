@@ -171,10 +171,13 @@ def test_a_bad_flag_is_named() -> None:
 
 
 def test_a_short_run_has_a_short_warmup_unless_one_was_asked_for() -> None:
-    recipe = resolve("shakespeare").config
-    assert recipe.schedule.warmup > 3
-    short = resolve("shakespeare", flags={"train.steps": 3})
-    assert short.config.schedule.warmup == recipe.schedule.warmup * 3 // recipe.train.steps
-    assert "fewer steps" in short.origins["schedule.warmup"]
+    recipe = resolve("shakespeare").config.schedule.warmup
+    assert 11 < recipe <= 100
+    short = resolve("shakespeare", flags={"train.steps": 110})
+    assert short.config.schedule.warmup == 11
+    assert "tenth" in short.origins["schedule.warmup"]
+    assert resolve("shakespeare", flags={"train.steps": 1000}).config.schedule.warmup == recipe
+    asked = {"train.steps": 110, "schedule.warmup": recipe}
+    assert resolve("shakespeare", flags=asked).config.schedule.warmup == recipe
     with pytest.raises(UsageError, match="longer than the run"):
         resolve("shakespeare", flags={"train.steps": 3, "schedule.warmup": 4})

@@ -90,6 +90,16 @@ def test_longer_training_goes_on_from_the_end(run: primer.Run, tmp_path: Path) -
         primer.resume("latest", runs_dir=tmp_path / "runs")
 
 
+def test_another_batch_forgets_what_was_measured_for_the_old_one(text_file: Path, tmp_path: Path) -> None:
+    train(text_file, tmp_path / "runs", **{"train.micro_batch": 4})
+    flags = {"train.steps": 15, "train.batch_size": 6}
+    longer = primer.resume("latest", flags=flags, runs_dir=tmp_path / "runs")
+    tokens = [row["tokens"] for row in longer.metrics() if "loss" in row]
+    assert tokens[-1] - tokens[-2] == 6 * 16
+    with pytest.raises(UsageError, match="does not divide by"):
+        primer.resume("latest", flags={**flags, "train.micro_batch": 4}, runs_dir=tmp_path / "runs")
+
+
 def test_init_from_starts_with_the_others_weights(run: primer.Run, text_file: Path, tmp_path: Path) -> None:
     flags = {**TINY, "optim.name": "adamw", "optim.lr": 1e-12, "train.steps": 2, "schedule.warmup": 0}
     child = primer.train(text_file, flags=flags, runs_dir=tmp_path / "runs", init_from=run.path)

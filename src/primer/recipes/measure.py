@@ -102,11 +102,10 @@ def fit_into_minutes(
     if steps >= train.steps:
         return replace(config, train=replace(train, minutes=0.0))
     tell(f"{steps} of {train.steps} steps: as many as fit into train.minutes={train.minutes:g} here")
-    warmup = min(config.schedule.warmup, steps // 10)
-    if warmup < config.schedule.warmup:
-        tell(f"schedule.warmup={warmup} instead of {config.schedule.warmup}: a tenth of them")
-    shorter = replace(train, minutes=0.0, steps=steps)
-    return replace(config, train=shorter, schedule=replace(config.schedule, warmup=warmup))
+    schedule = config.schedule.fitting(steps)
+    if schedule != config.schedule:
+        tell(f"schedule.warmup={schedule.warmup} instead of {config.schedule.warmup}: a tenth of them")
+    return replace(config, train=replace(train, minutes=0.0, steps=steps), schedule=schedule)
 
 
 def _seconds_a_step(trainer: Trainer, at: int) -> float:

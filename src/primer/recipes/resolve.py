@@ -77,18 +77,20 @@ def _adapted(layers: list[Layer]) -> list[Layer]:
 
 
 def _with_shorter_warmup(layers: list[Layer]) -> list[Layer]:
-    """A run made shorter than its recipe's warm-up warms up for the same share of its steps.
+    """A run that is asked to be short warms up for a tenth of its steps at most.
 
     A warm-up that was itself asked for stays what it is, and one that is too long is then an error.
     """
     above = [dotted(values) for origin, values in layers if not origin.startswith("recipe ")]
     asked = {key: value for values in above for key, value in values.items()}
     steps = asked.get("train.steps")
-    recipe = merge(RunConfig, [layer for layer in layers if layer[0].startswith("recipe ")]).config
-    if not isinstance(steps, int) or "schedule.warmup" in asked or not 0 < steps < recipe.schedule.warmup:
+    if not isinstance(steps, int) or "schedule.warmup" in asked:
         return layers
-    shorter = recipe.schedule.warmup * steps // recipe.train.steps
-    return [*layers, ("the recipe's, for fewer steps", {"schedule.warmup": shorter})]
+    recipe = merge(RunConfig, [layer for layer in layers if layer[0].startswith("recipe ")]).config.schedule
+    fitting = recipe.fitting(max(0, steps))
+    if fitting == recipe:
+        return layers
+    return [*layers, ("a tenth of the steps", {"schedule.warmup": fitting.warmup})]
 
 
 def _recipe_layers(target: str | Path | None) -> list[Layer]:

@@ -110,6 +110,8 @@ def resume(
     if fixed := [key for key in configs.dotted(changes) if key.startswith(FIXED)]:
         hint = "--train.steps=N: go on to step N" if fixed == ["train.minutes"] else "a new run: primer train"
         raise UsageError(f"{', '.join(fixed)} cannot change when a run goes on", hint=hint)
+    if "batch_size" in (training := changes.get("train", {})):
+        training.setdefault("micro_batch", 0)  # the old one was measured for another batch
     config = configs.merge(
         RunConfig, [("run", configs.to_dict(found.read_config())), ("flag", changes)]
     ).config

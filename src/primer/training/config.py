@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from primer.errors import UsageError
@@ -71,6 +71,10 @@ class ScheduleConfig:
             raise UsageError(f"schedule.warmup must not be negative, got {self.warmup}")
         if not (0 <= self.final <= 1 and 0 <= self.decay <= 1):
             raise UsageError("schedule.final and schedule.decay must lie in [0, 1]")
+
+    def fitting(self, steps: int) -> ScheduleConfig:
+        """The same with a warm-up that takes a tenth of so many steps at most."""
+        return replace(self, warmup=min(self.warmup, steps // 10))
 
 
 @dataclass(frozen=True)
