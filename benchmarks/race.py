@@ -5,7 +5,8 @@ preparation and compilation included, `import torch` and evaluation excluded; th
 
 The lecture's script takes hours, so its side is its loss over steps (`results/lecture-curve.json`, from recipe
 `lecture`, which is proven equal to the script) times its seconds a step, which are measured again in each race from
-the script itself. `python benchmarks/race.py --curve RUN` makes that file from a run.
+the script itself. `python benchmarks/race.py --curve RUN` makes that file from a run; it may be one in bfloat16, to
+fit into an afternoon, and `--check RUN` then says how far a shorter run of the same seed in float32 is from it.
 Needs $PRIMER_REFERENCE and $PRIMER_DATA.
 """
 
@@ -25,13 +26,16 @@ import statistics  # noqa: E402
 import subprocess  # noqa: E402
 import sys  # noqa: E402
 import tempfile  # noqa: E402
+from collections.abc import Iterator, Mapping  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
+import primer  # noqa: E402
 from baseline import script  # noqa: E402
+from primer.recipes.report import Silence  # noqa: E402
 from receipt import write  # noqa: E402
 
 HERE = Path(__file__).parent
@@ -40,7 +44,7 @@ TARGETS = (1.70, 1.60, 1.50)
 MEASURED = ("src/primer", "benchmarks/race.py", "benchmarks/script_steps.py")
 
 
-class Clock:
+class Clock(Silence):
     """A reporter that stops the clock while a run is evaluated, and notes the time of each score."""
 
     def __init__(self) -> None:
@@ -48,21 +52,16 @@ class Clock:
         self.step_ended = 0.0
         self.scores: list[tuple[float, int, float]] = []
 
-    def on_step(self, row: dict[str, Any]) -> None:
+    def on_step(self, row: Mapping[str, Any]) -> None:
         self.step_ended = time.perf_counter()
 
-    def on_evaluate(self, row: dict[str, Any]) -> None:
+    def on_evaluate(self, row: Mapping[str, Any]) -> None:
         self.scores.append((self.step_ended - STARTED - self.excluded, row["step"], row["val_loss"]))
         self.excluded += time.perf_counter() - self.step_ended
-
-    def __getattr__(self, name: str) -> Any:
-        return lambda *values: None
 
 
 def run_recipe(recipe: str, flags: dict[str, Any]) -> None:
     """Train one recipe in this process and print its scores as JSON."""
-    import primer
-
     clock = Clock()
     with tempfile.TemporaryDirectory() as folder:
         primer.train(recipe, flags={**flags, "train.sample_every": 0}, runs_dir=folder, reporter=clock)
@@ -114,40 +113,76 @@ def first_below(scores: list[tuple[float, int, float]], target: float) -> float 
 
 def keep_curve(run: str) -> None:
     """Make the receipt of the lecture's curve from a run of recipe `lecture` that evaluated the whole split."""
-    import primer
+    rows, loaded, hardware = curve_of(run)
+    figures = {
+        "val_loss_by_step": rows,
+        "seed": loaded.config.seed,
+        "precision": loaded.config.train.precision,
+        "trained_on": hardware,
+    }
+    print(write(CURVE.stem, figures, measured=("src/primer",)).name)
 
+
+def check_curve(run: str) -> None:
+    """Add to the receipt how far a shorter run of the same seed, in float32, is from the curve."""
+    receipt = json.loads(CURVE.read_text())
+    rows, loaded, hardware = curve_of(run)
+    assert loaded.config.train.precision == "fp32", "this run is not in float32"
+    assert loaded.config.seed == receipt["figures"]["seed"], "this run has another seed"
+    kept = dict(receipt["figures"]["val_loss_by_step"])
+    receipt["figures"]["in_float32"] = {
+        "val_loss_by_step": rows,
+        "less_the_curve": [(step, round(loss - kept[step], 5)) for step, loss in rows if step in kept],
+        "trained_on": hardware,
+    }
+    CURVE.write_text(json.dumps(receipt, indent=1) + "\n")
+
+
+def curve_of(run: str) -> tuple[list[tuple[int, float]], primer.Run, dict[str, Any]]:
+    """Step and loss of each evaluation of a run of recipe `lecture`, the run, and where it was trained."""
     loaded = primer.load(run)
     assert loaded.config.recipe == "lecture", "this is another recipe's run"
     assert loaded.config.train.evaluate_batches == 0, "this run did not evaluate the whole split"
     rows = [(row["step"], round(row["val_loss"], 5)) for row in loaded.metrics() if "val_loss" in row]
-    facts = json.loads((loaded.path / "run.json").read_text())
-    figures = {"val_loss_by_step": rows, "seed": loaded.config.seed, "trained_on": facts["hardware"]}
-    print(write("lecture-curve", figures, measured=("src/primer",)).name)
+    return rows, loaded, json.loads((loaded.path / "run.json").read_text())["hardware"]
 
 
-def race(recipes: list[str], seeds: int, script_steps: int, flags: dict[str, Any]) -> dict[str, Any]:
-    """The script's pace, then every recipe with every seed, then the script's pace again."""
+def race(
+    recipes: list[str], seeds: int, script_steps: int, flags: dict[str, Any]
+) -> Iterator[dict[str, Any]]:
+    """The script's pace, then every recipe with the next seed, and so on; the figures so far after each seed."""
     pace = [script_seconds_a_step(script_steps)]
     scores: dict[str, list[list[tuple[float, int, float]]]] = {recipe: [] for recipe in recipes}
     for seed in range(seeds):
         for recipe in recipes:
             scores[recipe].append(in_fresh_process(recipe, {**flags, "seed": seed}))
-    pace.append(script_seconds_a_step(script_steps))
-    seconds_a_step = statistics.median(pace)
-    figures: dict[str, Any] = {"script_seconds_a_step": [round(each, 3) for each in pace], "flags": flags}
-    for recipe, runs in scores.items():
-        figures[recipe] = {"scores_by_seed": runs, "best": [min(loss for _, _, loss in run) for run in runs]}
-        for target in TARGETS:
-            times = [first_below(run, target) for run in runs]
-            steps = lecture_steps(target)
-            lecture = steps and steps * seconds_a_step
-            reached = [each for each in times if each is not None]
-            median = statistics.median(reached) if len(reached) == len(times) else None
-            figures[recipe][f"to {target:.2f}"] = {
-                "seconds": [each and round(each, 1) for each in times],
-                "lecture_seconds": lecture and round(lecture),
-                "times_the_script": round(lecture / median, 1) if lecture and median else None,
-            }
+        pace.append(script_seconds_a_step(script_steps))
+        yield {
+            "script_seconds_a_step": [round(each, 3) for each in pace],
+            "flags": flags,
+            "threads": torch.get_num_threads(),
+            **{recipe: compare(runs, statistics.median(pace)) for recipe, runs in scores.items()},
+        }
+
+
+def compare(runs: list[list[tuple[float, int, float]]], seconds_a_step: float) -> dict[str, Any]:
+    """How soon the runs of one recipe reached each target, and how long the script would have taken."""
+    figures: dict[str, Any] = {
+        "best": [min(loss for _, _, loss in run) for run in runs],
+        "best_after_seconds": [round(min(run, key=lambda score: score[2])[0], 1) for run in runs],
+        "scores_by_seed": [[(round(t, 2), step, round(loss, 5)) for t, step, loss in run] for run in runs],
+    }
+    for target in TARGETS:
+        times = [first_below(run, target) for run in runs]
+        steps = lecture_steps(target)
+        lecture = steps and steps * seconds_a_step
+        reached = [each for each in times if each is not None]
+        median = statistics.median(reached) if len(reached) == len(times) else None
+        figures[f"to {target:.2f}"] = {
+            "seconds": [each and round(each, 1) for each in times],
+            "lecture_seconds": lecture and round(lecture),
+            "times_the_script": round(lecture / median, 1) if lecture and median else None,
+        }
     return figures
 
 
@@ -179,7 +214,12 @@ def main() -> None:
     parser.add_argument("--curve", metavar="RUN", help="make the lecture's curve from this run, and end")
     parser.add_argument("--only", help=argparse.SUPPRESS)
     parser.add_argument(
-        "--save", action="store_true", help="keep the figures in benchmarks/results/race.json"
+        "--check",
+        metavar="RUN",
+        help="say in the curve's receipt how far this float32 run is from it, and end",
+    )
+    parser.add_argument(
+        "--save", nargs="?", const="race", metavar="NAME", help="keep the figures in results/NAME.json (race)"
     )
     options = parser.parse_args()
     flags = json.loads(options.flags)
@@ -187,12 +227,13 @@ def main() -> None:
         run_recipe(options.only, flags)
     elif options.curve:
         keep_curve(options.curve)
+    elif options.check:
+        check_curve(options.check)
     else:
-        figures = race(options.recipes, options.seeds, options.script_steps, flags)
-        figures["threads"] = torch.get_num_threads()
-        show(figures, options.recipes)
-        if options.save:
-            print(write("race", figures, measured=MEASURED).name)
+        for figures in race(options.recipes, options.seeds, options.script_steps, flags):
+            show(figures, options.recipes)
+            if options.save:
+                print(write(options.save, figures, measured=MEASURED).name)
 
 
 if __name__ == "__main__":
