@@ -1,12 +1,14 @@
 """What all tests share: one thread, a cache of their own, and the way to real data where it is."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 import torch
 
 torch.set_num_threads(1)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # `pytest &` is started with Ctrl-C ignored
 
 
 @pytest.fixture(autouse=True, scope="session")
