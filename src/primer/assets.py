@@ -190,21 +190,34 @@ def reading(path: Path) -> Iterator[BufferedReader]:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BufferedWriter]:
-    """Write a file that is whole or absent: temporary name beside it, fsync, rename, fsync of the folder."""
-    temporary = temporary_name(path)
+    """Write a file that is whole or absent, in a folder that is made if need be; SurroundingsError if it can't be."""
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         sweep(path)
-        try:
-            with temporary.open("xb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-            sync_folder(path.parent)
-        finally:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
+        with whole(path) as file:
+            yield file
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[BufferedWriter]:
+    """Write a file that is whole or absent: temporary name beside it, fsync, rename, fsync of the folder."""
+    temporary = temporary_name(path)
+    try:
+        with temporary.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        sync(path.parent)
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a small text file: a reader sees the old one or the new one, never half of one."""
+    with whole(path) as file:
+        file.write(text.encode("utf-8"))
 
 
 def temporary_name(path: Path) -> Path:
@@ -253,11 +266,11 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
-def sync_folder(folder: Path) -> None:
-    """Make renames inside `folder` survive a power cut (where the platform can: Windows cannot)."""
-    if sys.platform == "win32":
+def sync(path: Path) -> None:
+    """Make a file, or the renames inside a folder (not on Windows, which cannot), survive a power cut."""
+    if sys.platform == "win32" and path.is_dir():
         return
-    handle = os.open(folder, os.O_RDONLY)
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

@@ -32,7 +32,7 @@ from primer.assets import (
     reading,
     sha256_of_lines,
     sweep,
-    sync_folder,
+    sync,
     temporary_name,
     writing,
 )
@@ -274,13 +274,13 @@ class ShardWriter:
                 file.write(content.encode())
                 file.flush()
                 os.fsync(file.fileno())
-        sync_folder(self._temporary)
+        sync(self._temporary)
         try:
             self._temporary.rename(self.path)
         except OSError:
             if not self.path.is_dir():  # else another process was faster: its shards stay, ours go
                 raise
-        sync_folder(self.path.parent)
+        sync(self.path.parent)
 
 
 class _OpenShard:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from primer import config as configs
+from primer.assets import write_atomically
 from primer.errors import DataError, SurroundingsError
 from primer.recipes.config import RunConfig
 from primer.training import checkpoint
@@ -77,7 +78,7 @@ class RunDirectory:
 
     def write_config(self, config: RunConfig) -> None:
         """Keep the resolved choices."""
-        checkpoint.write_atomically(self.path / "config.toml", configs.to_toml(config))
+        write_atomically(self.path / "config.toml", configs.to_toml(config))
 
     def read_facts(self) -> dict[str, Any]:
         """What run.json says."""
@@ -95,7 +96,7 @@ class RunDirectory:
 
     def write_facts(self, facts: Mapping[str, Any]) -> None:
         """Replace run.json."""
-        checkpoint.write_atomically(self.path / "run.json", json.dumps(facts, indent=1) + "\n")
+        write_atomically(self.path / "run.json", json.dumps(facts, indent=1) + "\n")
 
     def update_facts(self, **changes: Any) -> None:
         """Change some of run.json."""

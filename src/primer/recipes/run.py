@@ -19,6 +19,7 @@ import torch
 import primer
 from primer import config as configs
 from primer import device as devices
+from primer.assets import write_atomically
 from primer.data.shards import ShardDirectory
 from primer.errors import DivergedError, PrimerError, StoppedError, UsageError
 from primer.models.count import flops_per_token
@@ -277,7 +278,7 @@ def begin(
 ) -> None:
     """Write what is known before the first step."""
     run.write_config(config)
-    checkpoint.write_atomically(run.tokenizer_file, shards.tokenizer.to_json())
+    write_atomically(run.tokenizer_file, shards.tokenizer.to_json())
     run.write_facts(
         {
             "id": run.id,

@@ -20,6 +20,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from primer.assets import sha256_of, sync, write_atomically
 from primer.errors import DataError
 
 FORMAT = 1
@@ -57,15 +58,15 @@ def save(
         (temporary / "state.json").write_text(json.dumps(state, indent=1), encoding="utf-8")
         write_manifest(temporary, step)
         for name in (*FILES, "manifest.json"):
-            _sync(temporary / name)
-        _sync(temporary)
+            sync(temporary / name)
+        sync(temporary)
         if final.exists():  # the same step again: this run was resumed from before it
             shutil.rmtree(final)
         temporary.rename(final)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    _sync(root)
+    sync(root)
     read_manifest(final)
     point(root, "latest", step)
     return final
@@ -125,7 +126,7 @@ def check_file(file: Path, fact: dict[str, Any]) -> None:
     size = file.stat().st_size
     if size != fact["size"]:
         raise DataError(f"the file has {size} bytes, not {fact['size']}", where=str(file), hint=remedy)
-    if _sha256(file) != fact["sha256"]:
+    if sha256_of(file) != fact["sha256"]:
         raise DataError(
             "the file was altered: its SHA-256 is not the manifest's", where=str(file), hint=remedy
         )
@@ -180,21 +181,6 @@ def sweep(root: Path) -> None:
     if root.is_dir():
         for path in root.glob("*.tmp-*"):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def write_atomically(file: Path, text: str) -> None:
-    """Replace a small text file so that a reader sees the old one or the new one, never half of one."""
-    temporary = file.with_name(f"{file.name}.tmp-{os.getpid()}")
-    try:
-        with open(temporary, "w", encoding="utf-8") as handle:
-            handle.write(text)
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.replace(temporary, file)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync(file.parent)
 
 
 def weights_of(model: nn.Module) -> dict[str, Tensor]:
@@ -252,24 +238,8 @@ def _read_tensors(file: Path) -> dict[str, Tensor]:
 
 
 def _fact(file: Path) -> dict[str, Any]:
-    return {"size": file.stat().st_size, "sha256": _sha256(file)}
+    return {"size": file.stat().st_size, "sha256": sha256_of(file)}
 
 
 def _digest(facts: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-
-
-def _sha256(file: Path) -> str:
-    with open(file, "rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    """fsync a file or a directory (which only POSIX can)."""
-    if os.name == "nt" and path.is_dir():
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from primer.assets import write_atomically
 from primer.errors import SurroundingsError, missing_extra
-from primer.training.checkpoint import write_atomically
 
 
 @runtime_checkable
