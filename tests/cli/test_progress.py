@@ -1,30 +1,10 @@
 import io
-from typing import Any
 
 import pytest
 
 from primer.cli.progress import LiveReporter, reporter
 from primer.recipes.report import PlainReporter
-
-INFO: dict[str, Any] = {
-    "steps": 1000,
-    "step": 0,
-    "path": "runs/x",
-    "handle": "abc123",
-    "recipe": "lecture",
-    "parameters": 1_234_567,
-    "train_tokens": 1_003_854,
-    "source": "shakespeare",
-    "device": "cpu",
-    "precision": "fp32",
-    "threads": 2,
-    "flops_per_token": 1e6,
-    "matmul_rate": 1e10,
-}
-
-
-def row(step: int, loss: float = 2.0, speed: float = 2500.0) -> dict[str, Any]:
-    return {"step": step, "loss": loss, "tokens_per_second": speed}
+from setups import INFO, row
 
 
 class Gone(io.StringIO):

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 import primer
+import setups
 from primer.data.batches import BatchStream
 from primer.models.config import GPTConfig
 from primer.models.gpt import GPT
@@ -23,22 +24,12 @@ from primer.training.loop import Trainer
 from primer.training.optim import AdamW
 from primer.training.precision import LossScaler, Precision
 
-TINY: dict[str, Any] = {
-    "model.d_model": 16,
-    "model.n_layers": 1,
-    "model.n_heads": 2,
-    "model.context_length": 16,
-    "model.ngram.orders": (),
+TINY = {
+    **setups.TINY,
     "train.steps": 6,
-    "train.batch_size": 8,
-    "train.short_context": 0,
     "train.evaluate_every": 3,
     "train.sample_every": 3,
     "train.checkpoint_every": 3,
-    "train.device": "cpu",
-    "train.threads": 1,
-    "schedule.warmup": 2,
-    "sample.tokens": 8,
 }
 
 

@@ -17,6 +17,7 @@ import pytest
 import torch
 
 import primer
+import setups
 from primer.errors import DataError, DivergedError, SurroundingsError, UsageError
 from primer.recipes import session
 from primer.recipes.build import validation_batches
@@ -28,23 +29,7 @@ from primer.training import checkpoint
 from primer.training.distributed import World
 from primer.training.loop import Progress, Trainer, keep_best
 
-TINY: dict[str, Any] = {
-    "model.d_model": 16,
-    "model.n_layers": 1,
-    "model.n_heads": 2,
-    "model.context_length": 16,
-    "train.steps": 8,
-    "train.batch_size": 8,
-    "train.short_context": 0,
-    "train.evaluate_every": 4,
-    "train.sample_every": 0,
-    "train.checkpoint_every": 4,
-    "train.device": "cpu",
-    "train.threads": 1,
-    "schedule.warmup": 2,
-    "sample.tokens": 8,
-    "sample.prompt": "two",
-}
+TINY = {**setups.TINY, "train.steps": 8, "train.evaluate_every": 4, "train.sample_every": 0}
 
 
 def train(text: Path, runs: Path, **flags: Any) -> primer.Run:

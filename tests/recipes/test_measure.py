@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import primer
+import setups
 from primer.models.config import GPTConfig
 from primer.models.gpt import GPT
 from primer.recipes.config import RunConfig
@@ -14,19 +15,7 @@ from primer.recipes.measure import choose_micro_batch
 from primer.training.config import TrainConfig
 from primer.training.distributed import World
 
-TINY: dict[str, Any] = {
-    "model.d_model": 16,
-    "model.n_layers": 1,
-    "model.n_heads": 2,
-    "model.context_length": 16,
-    "train.steps": 3,
-    "train.batch_size": 4,
-    "train.short_context": 0,
-    "train.device": "cpu",
-    "train.threads": 1,
-    "train.sample_every": 0,
-    "schedule.warmup": 1,
-}
+TINY = {**setups.TINY, "train.steps": 3, "train.batch_size": 4, "train.sample_every": 0, "schedule.warmup": 1}
 
 
 def test_a_compiler_that_fails_costs_nothing(

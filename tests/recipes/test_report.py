@@ -1,27 +1,11 @@
 import io
 import math
-from typing import Any
 
 import pytest
 
 from primer.recipes import report
 from primer.recipes.report import PlainReporter, ProgressLine, duration, visible
-
-INFO: dict[str, Any] = {
-    "steps": 1000,
-    "step": 0,
-    "path": "runs/x",
-    "handle": "abc123",
-    "recipe": "lecture",
-    "parameters": 1_234_567,
-    "train_tokens": 1_003_854,
-    "source": "shakespeare",
-    "device": "cpu",
-    "precision": "fp32",
-    "threads": 2,
-    "flops_per_token": 1e6,
-    "matmul_rate": 1e10,
-}
+from setups import INFO, row
 
 
 @pytest.fixture
@@ -29,10 +13,6 @@ def clock(monkeypatch):
     now = [100.0]
     monkeypatch.setattr(report.time, "monotonic", lambda: now[0])
     return now
-
-
-def row(step: int, loss: float = 2.0, speed: float = 2500.0) -> dict[str, Any]:
-    return {"step": step, "loss": loss, "tokens_per_second": speed}
 
 
 def test_the_line_has_every_figure(clock) -> None:

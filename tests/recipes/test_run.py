@@ -15,25 +15,7 @@ from primer.recipes.directory import RunDirectory, find
 from primer.recipes.session import STOPPING, Session
 from primer.training import checkpoint
 from primer.training.lock import RunLock
-
-TINY: dict[str, Any] = {
-    "model.d_model": 16,
-    "model.n_layers": 1,
-    "model.n_heads": 2,
-    "model.context_length": 16,
-    "model.ngram.orders": (),
-    "train.steps": 12,
-    "train.batch_size": 8,
-    "train.short_context": 0,
-    "train.evaluate_every": 6,
-    "train.sample_every": 6,
-    "train.checkpoint_every": 4,
-    "train.device": "cpu",
-    "train.threads": 1,
-    "schedule.warmup": 2,
-    "sample.tokens": 8,
-    "sample.prompt": "two",
-}
+from setups import TINY
 
 
 def train(text: Path, runs: Path, **flags: Any) -> primer.Run:
