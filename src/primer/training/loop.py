@@ -129,8 +129,8 @@ class Trainer:
         return total
 
     def finite(self) -> bool:
-        """Whether every weight is a finite number."""
-        return all(bool(torch.isfinite(p).all()) for p in self.parameters)
+        """Whether every weight is a finite number; a device is waited for once."""
+        return bool(torch.stack([torch.isfinite(p).all() for p in self.parameters]).all())
 
     def origins(self, starts: Tensor) -> dict[str, Tensor]:
         """Counted n-grams must know which part of the training text a row is, to leave it out."""
@@ -207,7 +207,12 @@ def fit(trainer: Trainer, hands: Hands) -> bool:
             hands.record(
                 {"step": step, "tokens": progress.tokens, "seconds": progress.seconds, "took": seconds, **row}
             )
-        sound = math.isfinite(row["loss"]) and trainer.finite()
+        stopping = hands.stopping()
+        waited = trainer.world.first(int(time.monotonic() - saved_at), trainer.precision.device)
+        due = step % config.checkpoint_every == 0 or 0 < 60 * config.checkpoint_minutes <= waited
+        evaluating = step % config.evaluate_every == 0 or last
+        saving = evaluating or stopping or due
+        sound = math.isfinite(row["loss"]) and (not saving or trainer.finite())
         if progress.bad_steps >= config.patience or (last and not sound):
             times = f"{progress.bad_steps} steps in a row" if progress.bad_steps > 1 else "at the last step"
             raise DivergedError(
@@ -215,15 +220,12 @@ def fit(trainer: Trainer, hands: Hands) -> bool:
                 where=f"step {step}",
                 hint="a smaller --optim.lr, a longer --schedule.warmup, or --train.precision=fp32",
             )
-        stopping = hands.stopping()
         best = False
-        if step % config.evaluate_every == 0 or last:
+        if evaluating:
             scores = hands.evaluate(step)
             best = sound and keep_best(progress, scores)
         if config.sample_every and (step % config.sample_every == 0 or last):
             hands.sample(step)
-        waited = trainer.world.first(int(time.monotonic() - saved_at), trainer.precision.device)
-        due = step % config.checkpoint_every == 0 or 0 < 60 * config.checkpoint_minutes <= waited
         if sound and (best or last or stopping or due):
             hands.save(step, best=best)
             saved_at = time.monotonic()
