@@ -35,7 +35,7 @@ from rich.table import Table  # noqa: E402
 
 import primer  # noqa: E402
 from baseline import script  # noqa: E402
-from primer.recipes.report import Silence  # noqa: E402
+from primer.recipes.report import PlainReporter  # noqa: E402
 from receipt import write  # noqa: E402
 
 HERE = Path(__file__).parent
@@ -44,19 +44,22 @@ TARGETS = (1.70, 1.60, 1.50)
 MEASURED = ("src/primer", "benchmarks/race.py", "benchmarks/script_steps.py")
 
 
-class Clock(Silence):
-    """A reporter that stops the clock while a run is evaluated, and notes the time of each score."""
+class Clock(PlainReporter):
+    """The usual reporter, which also stops the clock while a run is evaluated, and notes the time of each score."""
 
     def __init__(self) -> None:
+        super().__init__(sys.stderr)
         self.excluded = IMPORTED - STARTED
         self.step_ended = 0.0
         self.scores: list[tuple[float, int, float]] = []
 
     def on_step(self, row: Mapping[str, Any]) -> None:
+        super().on_step(row)
         self.step_ended = time.perf_counter()
 
     def on_evaluate(self, row: Mapping[str, Any]) -> None:
         self.scores.append((self.step_ended - STARTED - self.excluded, row["step"], row["val_loss"]))
+        super().on_evaluate(row)
         self.excluded += time.perf_counter() - self.step_ended
 
 
