@@ -5,8 +5,9 @@ preparation and compilation included, `import torch` and evaluation excluded; th
 
 The lecture's script takes hours, so its side is its loss over steps (`results/lecture-curve.json`, from recipe
 `lecture`, which is proven equal to the script) times its seconds a step, which are measured again in each race from
-the script itself. `python benchmarks/race.py --curve RUN` makes that file from a run; it may be one in bfloat16, to
-fit into an afternoon, and `--check RUN` then says how far a shorter run of the same seed in float32 is from it.
+the script itself. Where the curve ends above a target, the time to its end is a bound, and marked with ">".
+`python benchmarks/race.py --curve RUN` makes that file from a run; it may be one in bfloat16, to fit into an
+afternoon, and `--check RUN` then says how far a shorter run of the same seed in float32 is from it.
 Needs $PRIMER_REFERENCE and $PRIMER_DATA.
 """
 
@@ -35,6 +36,7 @@ from rich.table import Table  # noqa: E402
 
 import primer  # noqa: E402
 from baseline import script  # noqa: E402
+from primer.models.count import flops_per_token  # noqa: E402
 from primer.recipes.report import PlainReporter  # noqa: E402
 from receipt import write  # noqa: E402
 
@@ -52,9 +54,11 @@ class Clock(PlainReporter):
         self.excluded = IMPORTED - STARTED
         self.step_ended = 0.0
         self.scores: list[tuple[float, int, float]] = []
+        self.tokens_per_second: list[float] = []
 
     def on_step(self, row: Mapping[str, Any]) -> None:
         super().on_step(row)
+        self.tokens_per_second.append(row["tokens_per_second"])
         self.step_ended = time.perf_counter()
 
     def on_evaluate(self, row: Mapping[str, Any]) -> None:
@@ -64,14 +68,22 @@ class Clock(PlainReporter):
 
 
 def run_recipe(recipe: str, flags: dict[str, Any]) -> None:
-    """Train one recipe in this process and print its scores as JSON."""
+    """Train one recipe in this process and print its scores, and how fast it computed, as JSON."""
     clock = Clock()
     with tempfile.TemporaryDirectory() as folder:
-        primer.train(recipe, flags={**flags, "train.sample_every": 0}, runs_dir=folder, reporter=clock)
-    print(json.dumps(clock.scores))
+        run = primer.train(recipe, flags={**flags, "train.sample_every": 0}, runs_dir=folder, reporter=clock)
+        model, train = run.config.model, run.config.train
+    short = round(train.short_until * train.steps) if train.short_context else 0
+    windows = ((train.short_context, clock.tokens_per_second[:short]), (0, clock.tokens_per_second[short:]))
+    gflops = {
+        length or model.context_length: statistics.median(speeds) * flops_per_token(model, length) / 1e9
+        for length, speeds in windows
+        if speeds
+    }
+    print(json.dumps({"scores": clock.scores, "gflops": gflops}))
 
 
-def in_fresh_process(recipe: str, flags: dict[str, Any]) -> list[tuple[float, int, float]]:
+def in_fresh_process(recipe: str, flags: dict[str, Any]) -> dict[str, Any]:
     """The same with nothing cached and nothing imported."""
     with tempfile.TemporaryDirectory() as cache:
         command = [sys.executable, str(HERE / "race.py"), "--only", recipe, "--flags", json.dumps(flags)]
@@ -83,7 +95,7 @@ def in_fresh_process(recipe: str, flags: dict[str, Any]) -> list[tuple[float, in
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(done.stderr)
-    return [tuple(score) for score in json.loads(done.stdout.splitlines()[-1])]
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def script_seconds_a_step(steps: int) -> float:
@@ -98,15 +110,16 @@ def script_seconds_a_step(steps: int) -> float:
     return statistics.median(json.loads(done.stdout.splitlines()[-1])["seconds"][1:])
 
 
-def lecture_steps(target: float) -> float | None:
-    """After how many steps the lecture's model reaches a loss: the curve, with straight lines between its points."""
-    if not CURVE.exists():
-        return None
+def lecture_steps(target: float) -> tuple[float, bool]:
+    """After how many steps the lecture's model reaches a loss: the curve, with straight lines between its points.
+
+    (its last step, False) where the curve ends above that loss: it takes more steps than that.
+    """
     curve = json.loads(CURVE.read_text())["figures"]["val_loss_by_step"]
     for (step, loss), (next_step, next_loss) in itertools.pairwise(curve):
         if next_loss <= target:
-            return step + (next_step - step) * (loss - target) / (loss - next_loss)
-    return None
+            return step + (next_step - step) * (loss - target) / (loss - next_loss), True
+    return curve[-1][0], False
 
 
 def first_below(scores: list[tuple[float, int, float]], target: float) -> float | None:
@@ -155,36 +168,38 @@ def race(
 ) -> Iterator[dict[str, Any]]:
     """The script's pace, then every recipe with the next seed, and so on; the figures so far after each seed."""
     pace = [script_seconds_a_step(script_steps)]
-    scores: dict[str, list[list[tuple[float, int, float]]]] = {recipe: [] for recipe in recipes}
+    results: dict[str, list[dict[str, Any]]] = {recipe: [] for recipe in recipes}
     for seed in range(seeds):
         for recipe in recipes:
-            scores[recipe].append(in_fresh_process(recipe, {**flags, "seed": seed}))
+            results[recipe].append(in_fresh_process(recipe, {**flags, "seed": seed}))
         pace.append(script_seconds_a_step(script_steps))
         yield {
             "script_seconds_a_step": [round(each, 3) for each in pace],
             "flags": flags,
             "threads": torch.get_num_threads(),
-            **{recipe: compare(runs, statistics.median(pace)) for recipe, runs in scores.items()},
+            **{recipe: compare(done, statistics.median(pace)) for recipe, done in results.items()},
         }
 
 
-def compare(runs: list[list[tuple[float, int, float]]], seconds_a_step: float) -> dict[str, Any]:
+def compare(results: list[dict[str, Any]], seconds_a_step: float) -> dict[str, Any]:
     """How soon the runs of one recipe reached each target, and how long the script would have taken."""
+    runs = [each["scores"] for each in results]
     figures: dict[str, Any] = {
+        "gflops_by_context": [{T: round(each) for T, each in run["gflops"].items()} for run in results],
         "best": [min(loss for _, _, loss in run) for run in runs],
         "best_after_seconds": [round(min(run, key=lambda score: score[2])[0], 1) for run in runs],
         "scores_by_seed": [[(round(t, 2), step, round(loss, 5)) for t, step, loss in run] for run in runs],
     }
     for target in TARGETS:
         times = [first_below(run, target) for run in runs]
-        steps = lecture_steps(target)
-        lecture = steps and steps * seconds_a_step
+        steps, arrived = lecture_steps(target)
         reached = [each for each in times if each is not None]
         median = statistics.median(reached) if len(reached) == len(times) else None
         figures[f"to {target:.2f}"] = {
             "seconds": [each and round(each, 1) for each in times],
-            "lecture_seconds": lecture and round(lecture),
-            "times_the_script": round(lecture / median, 1) if lecture and median else None,
+            "lecture_seconds": round(steps * seconds_a_step),
+            "times_the_script": round(steps * seconds_a_step / median, 1) if median else None,
+            "lecture_arrived": arrived,  # if not, both figures of the lecture are "more than"
         }
     return figures
 
@@ -195,11 +210,16 @@ def show(figures: dict[str, Any], recipes: list[str]) -> None:
     for recipe in recipes:
         for target in TARGETS:
             row = figures[recipe][f"to {target:.2f}"]
-            lecture = (
-                f"{row['lecture_seconds'] / 3600:.2f} h" if row["lecture_seconds"] else "not yet measured"
+            bound = "" if row["lecture_arrived"] else "> "
+            times = f"{bound}{row['times_the_script']}" if row["times_the_script"] else "–"
+            lecture = f"{bound}{row['lecture_seconds'] / 3600:.2f} h"
+            table.add_row(
+                recipe,
+                f"{target:.2f}",
+                ", ".join(str(each or "never") for each in row["seconds"]),
+                lecture,
+                times,
             )
-            cells = [", ".join(map(str, row["seconds"])), lecture, str(row["times_the_script"] or "–")]
-            table.add_row(recipe, f"{target:.2f}", *cells)
         table.add_row(recipe, "best", ", ".join(f"{loss:.4f}" for loss in figures[recipe]["best"]), "", "")
     Console().print(table)
 
