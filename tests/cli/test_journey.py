@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -108,6 +109,35 @@ def test_a_prompt_through_a_pipe(trained: Path, capsys, monkeypatch) -> None:
     monkeypatch.setattr(sys, "stdin", Piped(b"It \xff"))
     assert main(["sample", str(trained)]) == 4
     assert "the prompt is not UTF-8 at byte 3" in capsys.readouterr().err
+
+
+def test_a_pipe_that_is_silent_is_waited_for_with_a_word(trained: Path, capsys, monkeypatch) -> None:
+    import threading
+
+    from primer.cli import sample
+
+    reading, writing = os.pipe()
+    monkeypatch.setattr(sample, "PATIENCE", 0.0)
+    late = threading.Timer(0.2, lambda: (os.write(writing, b"It was"), os.close(writing)))
+    with open(reading, encoding="utf-8") as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        late.start()
+        assert main(["sample", str(trained), "--tokens=5"]) == 0
+    late.join()
+    out, err = capsys.readouterr()
+    assert out.startswith("It was")
+    assert "waiting for a prompt on stdin" in err
+
+
+def test_a_conversation_with_damaged_weights_ends_at_once(
+    trained: Path, capsys, monkeypatch, tmp_path
+) -> None:
+    run = shutil.copytree(trained, tmp_path / trained.name)
+    for file in run.glob("checkpoints/*/model.safetensors"):
+        file.write_bytes(file.read_bytes()[:-1] + b"?")
+    monkeypatch.setattr(sys, "stdin", Piped(b"It was\nIt was\n"))
+    assert main(["sample", str(run), "--interactive"]) == 4
+    assert capsys.readouterr().err.count("SHA-256") == 1
 
 
 def test_a_prompt_with_a_character_that_was_never_seen(trained: Path, capsys) -> None:

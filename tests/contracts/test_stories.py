@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -284,11 +285,25 @@ def test_going_on_from_the_start_keeps_the_first_checkpoint(
     assert (first / "model.safetensors").stat().st_ino == inode
 
 
-@pytest.mark.parametrize("flag", [{"model.d_model": 32}, {"model.n_layers": 2}, {"model.ngram.counted": 2}])
-def test_another_model_cannot_go_on(text_file: Path, tmp_path: Path, flag: dict[str, int]) -> None:
-    run = train(text_file, tmp_path, **{"train.weight_average": 0.9})
-    with pytest.raises(DataError, match=r"shape|lacks"):
+@pytest.mark.parametrize(
+    "flag",
+    [{"model.d_model": 32}, {"model.ngram.counted": 2}, {"model.n_heads": 1}, {"model.activation": "relu"}],
+    ids=lambda flag: next(iter(flag)),
+)
+def test_another_model_cannot_go_on(
+    text_file: Path, tmp_path: Path, flag: dict[str, Any], run: primer.Run
+) -> None:
+    """Not by a flag, and not by a hand in config.toml: equal shapes are no proof that weights belong to a model."""
+    with pytest.raises(UsageError, match="cannot change when a run goes on"):
         primer.resume(run, flags={**flag, "train.steps": 20})
+    assert (
+        primer.resume(run, flags={"model.pattern_dropout": 0.1, "train.steps": 10}).config.train.steps == 10
+    )
+    other = train(text_file, tmp_path / "other", **flag)
+    run.directory.write_config(replace(run.config, model=other.config.model))
+    for use in (lambda: primer.load(run.path).generate("two"), lambda: primer.resume(run.path)):
+        with pytest.raises(DataError, match="describes another model"):
+            use()
 
 
 def test_without_the_average_training_goes_on_from_the_weights(text_file: Path, tmp_path: Path) -> None:

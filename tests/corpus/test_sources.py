@@ -139,3 +139,18 @@ def test_shakespeare_is_the_lectures():
     assert source.fingerprint == SHAKESPEARE.sha256
     assert (source.name, source.licence) == ("shakespeare", "public domain")
     assert sum(map(len, source.text())) == 1_115_394
+
+
+def test_runs_in_a_folder_are_no_text_to_train_on(folder):
+    run = folder / "runs" / "2026-01-01-default-aaaaaa"
+    run.mkdir(parents=True)
+    (run / "run.json").write_text("{}")
+    (run / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0}\n')
+    (folder / "runs" / "notes.txt").write_text("mine")
+    assert [name for name, _ in open_source(folder).files][-1] == "runs/notes.txt"
+    assert len(open_source(folder).files) == 5
+
+
+def test_an_empty_word_is_not_the_folder_that_one_stands_in():
+    with pytest.raises(DataError, match="empty word"):
+        open_source("")

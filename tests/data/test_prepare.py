@@ -307,3 +307,14 @@ def test_shakespeare_is_split_as_in_the_lecture():
     assert [shards.counts[s]["tokens"] for s in ("train", "validation")] == [1_003_854, 111_540]
     assert shards.tokenizer.vocab_size == 65
     assert shards.tokens("train").dtype == np.uint8
+
+
+def test_equal_bytes_are_another_text_where_they_are_read_otherwise(tmp_path):
+    """Lines of JSON are texts in a .jsonl file, and text in a .txt file."""
+    content = "".join(f'{{"text": "row {n} of many"}}\n' for n in range(40))
+    for name in ("rows.jsonl", "rows.txt"):
+        (tmp_path / name).write_text(content)
+    records, text = prepare(tmp_path / "rows.jsonl"), prepare(tmp_path / "rows.txt")
+    assert records.path != text.path
+    assert "".join(splits(text)) == content
+    assert "{" not in "".join(splits(records))

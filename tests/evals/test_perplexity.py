@@ -14,6 +14,7 @@ from primer.evals.perplexity import evaluating, score
 from primer.models.config import GPTConfig
 from primer.models.gpt import GPT
 from primer.recipes.text import open_data
+from primer.training.distributed import World
 
 IDS = np.concatenate([[0], np.random.default_rng(0).integers(11, size=98), [10]])
 BYTES = torch.arange(1, 12)
@@ -110,7 +111,7 @@ def test_a_run_is_validated_on_its_whole_validation_part(tmp_path: Path) -> None
     text_file = tmp_path / "text.txt"
     text_file.write_text("".join(f"{n} squared is {n * n}.\n" for n in range(70)), encoding="utf-8")
     run = primer.train(text_file, flags=flags, runs_dir=tmp_path)
-    ids = np.asarray(open_data(run.config, run.directory).tokens("validation")[:]).astype(np.int64)
+    ids = np.asarray(open_data(run.config, run.directory, World()).tokens("validation")[:]).astype(np.int64)
     nats = nats_of(run.model, ids, context=16)
     (row,) = [row for row in run.metrics() if "val_loss" in row]
     assert row["val_loss"] == pytest.approx(sum(nats) / len(nats), rel=1e-5)

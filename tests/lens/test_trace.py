@@ -42,6 +42,18 @@ def test_what_a_listener_returns_goes_on(model: GPT) -> None:
     torch.testing.assert_close(model(tokens), trace(model, tokens, ["logits"])["logits"])
 
 
+def test_one_may_look_while_another_touches(model: GPT) -> None:
+    tokens = torch.randint(7, (1, 9))
+    place = "layers.0.mlp_out"
+    with listening(model, {place: torch.zeros_like}):
+        changed = model(tokens)
+        seen = trace(model, tokens)
+        assert seen[place].abs().max() == 0
+        torch.testing.assert_close(seen["logits"], changed)
+        torch.testing.assert_close(model(tokens), changed)  # the first listener is still there
+    assert (model(tokens) - changed).abs().max() > 1e-3, "and now it is gone"
+
+
 def test_unknown_places_name_the_nearest(model: GPT) -> None:
     with pytest.raises(UsageError) as caught:
         trace(model, torch.zeros(1, 2, dtype=torch.long), ["layers.0.patern"])

@@ -14,6 +14,7 @@ import primer
 from primer.errors import DataError, UsageError
 from primer.recipes.weights import check_origin, put_weights
 from primer.training import checkpoint
+from primer.training.distributed import World
 
 FLAGS: dict[str, Any] = {
     "model.d_model": 16, "model.n_layers": 1, "model.n_heads": 2, "model.context_length": 16,
@@ -116,11 +117,26 @@ def test_weights_that_do_not_fit_change_nothing(trained: primer.Run) -> None:
     assert all(torch.equal(p, before[key] + 1) for key, p in model.named_parameters())
 
 
+def test_a_folder_is_scored_as_it_would_be_trained_on(trained: primer.Run, tmp_path: Path) -> None:
+    """With a blank line between its documents."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "a.txt").write_text("two times 3 is 6.")
+    (folder / "b.jsonl").write_text('{"text": "two times 4 is 8."}\n{"text": "two times 5 is 10."}\n')
+    whole = tmp_path / "whole.txt"
+    whole.write_text("two times 3 is 6.\n\ntwo times 4 is 8.\n\ntwo times 5 is 10.")
+    assert trained.evaluate(folder) == trained.evaluate(whole)
+    (folder / "c.txt").write_text("two?")
+    with pytest.raises(DataError, match=r"'\?' .* at position 3") as caught:
+        trained.evaluate(folder)
+    assert caught.value.where == "c.txt"
+
+
 @pytest.mark.parametrize(("name", "kind"), [("data", "text"), ("tokenizer", "characters")])
 def test_a_checkpoint_of_other_data_is_refused(trained: primer.Run, name: str, kind: str) -> None:
     from primer.recipes.text import open_data
 
-    shards = open_data(trained.config, trained.directory)
+    shards = open_data(trained.config, trained.directory, World())
     saved = checkpoint.load(checkpoint.step_directory(trained.directory.checkpoints, 8))
     check_origin(saved, shards)
     other = dataclasses.replace(saved, state={**saved.state, name: "0" * 64})

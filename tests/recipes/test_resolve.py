@@ -181,3 +181,23 @@ def test_a_short_run_has_a_short_warmup_unless_one_was_asked_for() -> None:
     assert resolve("shakespeare", flags=asked).config.schedule.warmup == recipe
     with pytest.raises(UsageError, match="longer than the run"):
         resolve("shakespeare", flags={"train.steps": 3, "schedule.warmup": 4})
+
+
+def test_an_empty_name_is_not_the_folder_that_one_stands_in() -> None:
+    with pytest.raises(UsageError, match="empty name"):
+        resolve("")
+
+
+def test_a_text_named_by_a_flag_is_found_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    monkeypatch.chdir(tmp_path)
+    for flags in ({"data.source": "mine.txt"}, {"data": {"source": Path("mine.txt")}}):
+        assert resolve("shakespeare", flags=flags).config.data.source == str(tmp_path / "mine.txt")
+    assert resolve("lecture", flags={"data.source": "python-docs"}).config.data.source == "python-docs"
+
+
+def test_a_size_that_was_mistyped_is_refused_before_anything_is_counted_with_it() -> None:
+    with pytest.raises(UsageError, match=r"model\.d_model must be at most"):
+        resolve("default", flags={"model.d_model": 10**15 + 1})

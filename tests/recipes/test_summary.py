@@ -4,9 +4,12 @@ from pathlib import Path
 import pytest
 
 from primer.config import to_toml
+from primer.errors import DataError
 from primer.recipes.config import RunConfig
+from primer.recipes.directory import find
 from primer.recipes.resolve import resolve
 from primer.recipes.summary import summaries
+from primer.training import lock
 from primer.training.lock import RunLock
 
 
@@ -63,6 +66,25 @@ def test_a_damaged_run_does_not_hide_the_others(make, tmp_path: Path, name: str)
     (make("aaaaaa", []) / name).write_bytes(b"\xff\x00")
     make("bbbbbb", [])
     assert sorted(one.status for one in summaries(tmp_path)) == ["damaged", "finished"]
+
+
+def test_a_run_of_another_version_does_not_hide_the_others(make, tmp_path: Path) -> None:
+    with (make("aaaaaa", []) / "config.toml").open("a") as file:
+        file.write("\n[future]\nx = 1\n")
+    make("bbbbbb", [])
+    assert sorted(one.status for one in summaries(tmp_path)) == ["damaged", "finished"]
+    with pytest.raises(DataError, match="not one of this version"):
+        find("aaaaaa", tmp_path).read_config()
+
+
+def test_listing_runs_disturbs_none_of_them(make, tmp_path: Path) -> None:
+    run = make("aaaaaa", [], status="training")
+    (run / "lock").write_text("process 7\n")
+    assert summaries(tmp_path)[0].status == "killed"
+    assert (run / "lock").read_text() == "process 7\n", "the lock keeps its holder's name"
+    with (run / "lock").open() as first:
+        lock._take(first, shared=True)
+        assert not lock.is_held(run), "two who ask are not in each other's way"
 
 
 def test_no_folder_no_runs(tmp_path: Path) -> None:

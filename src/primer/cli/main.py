@@ -111,8 +111,9 @@ def explain(error: BaseException, *, debug: bool) -> int:
     from primer.errors import PrimerError, StoppedError
 
     if isinstance(error, KeyboardInterrupt):
-        _say([("stopped", "by Ctrl-C")])
-        return 130
+        number = int(error.args[0]) if error.args else 2  # a second signal says which one it was
+        _say([("stopped", "by Ctrl-C" if number == 2 else f"by signal {number}")])
+        return 128 + number
     known = error if isinstance(error, PrimerError) else surroundings(error)
     if known is None:
         hint = [] if debug else [("try", "the same command with --debug, to see where")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import select
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -15,6 +16,10 @@ from primer.recipes.report import visible
 
 if TYPE_CHECKING:
     from primer.recipes.loaded import Run
+
+
+PATIENCE = 2.0
+"""Seconds for which a pipe may be silent before we say that we are waiting for it."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +116,9 @@ def write(model: Run, options: Options, prompt: str | None) -> None:
 
 def about_the_prompt(error: DataError, prompt: str | None) -> DataError:
     """A character that the model never saw stands in the prompt here, not in a text to train on."""
-    if prompt and error.hint and "unknown" in error.hint:
+    from primer.tokens import UnknownCharacterError
+
+    if prompt and isinstance(error, UnknownCharacterError):
         return DataError(error.cause, "the prompt", "write it without that character")
     return error
 
@@ -141,6 +148,11 @@ def piped() -> str | None:
     """What came through a pipe or a file on stdin; None on a terminal or where nothing came."""
     if sys.stdin is None or sys.stdin.isatty():
         return None
+    with suppress(
+        OSError, ValueError, TypeError
+    ):  # nothing that can be waited for: a pipe on Windows, a stand-in
+        if not select.select([sys.stdin], [], [], PATIENCE)[0]:
+            print("waiting for a prompt on stdin (none: primer sample RUN < /dev/null)", file=sys.stderr)
     try:
         return sys.stdin.buffer.read().decode("utf-8").removesuffix("\n") or None  # which echo adds
     except UnicodeDecodeError as error:
@@ -151,6 +163,7 @@ def converse(model: Run, options: Options, prompt: str | None) -> int:
     """Prompt after prompt, each answered by a text of its own; Ctrl-C ends an answer, or the conversation."""
     with suppress(ImportError):
         import readline  # noqa: F401 — from here on `input` has a history, and arrows that work
+    _ = model.model  # weights that are refused are an error at once, not a matter of prompts
     ask = "> " if sys.stdin.isatty() and sys.stdout.isatty() else ""
     while True:
         try:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from primer.assets import BLOCK, reading
 from primer.corpus.document import Document
-from primer.errors import DataError, UsageError, missing_extra
+from primer.errors import DataError, SurroundingsError, UsageError, missing_extra
 
 MAX_LINE = 1 << 26
 """Bytes of the longest record that is read from a .jsonl file (which, unlike text, is held as a whole)."""
@@ -59,9 +59,13 @@ def require_regular(path: Path) -> None:
     try:
         mode = path.stat().st_mode
     except FileNotFoundError as error:
-        raise DataError("there is no such file", where=str(path)) from error
+        raise DataError("there is no such file", where=str(path), hint="look at its name") from error
+    except PermissionError as error:
+        raise SurroundingsError(
+            "no permission to look at this", str(path), "other rights on its folder"
+        ) from error
     except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror or error})", where=str(path)) from error
+        raise DataError(f"cannot be read ({error.strerror or error})", str(path), "another file") from error
     for test, kind in kinds:
         if test(mode):
             raise DataError(

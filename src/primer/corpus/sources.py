@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +12,7 @@ from primer.assets import BLOCK, Asset, find, sha256_of, sha256_of_lines
 from primer.corpus import python_docs
 from primer.corpus.document import SEPARATOR, Document
 from primer.corpus.readers import Decoding, read_jsonl, read_parquet, read_text, require_regular
-from primer.errors import DataError, nearest
+from primer.errors import DataError, SurroundingsError, nearest
 
 SHAKESPEARE = Asset(
     name="tiny Shakespeare",
@@ -24,7 +24,10 @@ SHAKESPEARE = Asset(
 )
 
 READERS = {".txt": read_text, ".md": read_text, ".jsonl": read_jsonl, ".parquet": read_parquet}
-"""What a folder is searched for. A file that is named itself is read as text, whatever its ending."""
+"""What a folder is searched for, and how each is read. A file with another ending is text where it is named itself."""
+
+RUN_MARK = "run.json"
+"""A folder with this file is a training run: what it wrote about itself is no text to train on."""
 
 NAMED = ("python-docs", "shakespeare")
 
@@ -59,7 +62,11 @@ class Source:
         """Every document in order; a long text file arrives in pieces (`Document.part`)."""
         for name, path in self.files:
             require_regular(path)
-            yield from READERS.get(path.suffix.lower(), read_text)(path, name, self.decoding)
+            yield from reader_of(path)(path, name, self.decoding)
+
+    def readers(self) -> list[str]:
+        """The ways in which its files are read: the same bytes may be text, or records that hold texts."""
+        return sorted({reader_of(path).__name__ for _, path in self.files})
 
     def text(self) -> Iterator[str]:
         """The whole source as one text, in pieces of about a megabyte, a blank line between documents."""
@@ -79,6 +86,11 @@ class Source:
             yield "".join(pieces)
 
 
+def reader_of(path: Path) -> Callable[[Path, str, Decoding], Iterator[Document]]:
+    """How a file is read, by its ending."""
+    return READERS.get(path.suffix.lower(), read_text)
+
+
 def open_source(
     spec: str | Path, *, encoding: str = "utf-8", encoding_errors: str = "strict", field: str = "text"
 ) -> Source:
@@ -95,6 +107,8 @@ def open_source(
         found = find(SHAKESPEARE)
         return Source(spec, SHAKESPEARE.licence, SHAKESPEARE.url, ((found.name, found),), Decoding())
     path = Path(spec)
+    if not str(spec):  # an unset variable of a shell, not the folder that Path("") is
+        raise DataError("no text is named by an empty word", hint=f"a path, or one of: {', '.join(NAMED)}")
     if not os.path.lexists(path):
         close = nearest(str(spec), list(NAMED))
         hint = f"did you mean {close}?" if close else f"a path, or one of: {', '.join(NAMED)}"
@@ -106,14 +120,18 @@ def open_source(
 
 
 def _text_files(folder: Path) -> tuple[tuple[str, Path], ...]:
-    """Text files below `folder` in the order of their relative names; nothing hidden, no linked folders."""
+    """Text files below `folder` in the order of their relative names; nothing hidden, no linked folders, no runs."""
 
     def refuse(error: OSError) -> None:
-        raise DataError(f"cannot be read ({error.strerror})", where=str(error.filename)) from error
+        raise SurroundingsError(
+            f"cannot be read ({error.strerror})", str(error.filename), "chmod u+rx, or another folder"
+        ) from error
 
     found: list[tuple[str, Path]] = []
     for parent, folders, names in os.walk(folder, onerror=refuse):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        folders[:] = [
+            name for name in folders if not (name.startswith(".") or Path(parent, name, RUN_MARK).is_file())
+        ]
         for name in names:
             path = Path(parent, name)
             if path.suffix.lower() in READERS and not name.startswith("."):

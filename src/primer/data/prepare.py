@@ -109,6 +109,7 @@ class _Job:
             [
                 f"format {VERSION}",
                 self.source.fingerprint,
+                *self.source.readers(),
                 self.source.decoding.encoding,
                 self.source.decoding.errors,
                 self.source.decoding.field,

@@ -21,20 +21,26 @@ def names(model: nn.Module) -> list[str]:
 def listening(model: nn.Module, listeners: Mapping[str, Listener]) -> Iterator[None]:
     """Attach listeners by hook name; what a listener returns goes on through the model in place of the value.
 
-    An unknown name is a `UsageError` that names the nearest one.
+    One that listens already hears the value first. An unknown name is a `UsageError` that names the nearest one.
     """
     known = probes(model)
     for name in listeners:
         if name not in known:
             close = nearest(name, list(known))
-            raise UsageError(f"this model has no place called {name}", hint=f"{close}" if close else None)
+            raise UsageError(f"this model has no place called {name}", hint=close)
+    before = {name: known[name].listener for name in listeners}
     try:
         for name, listener in listeners.items():
-            known[name].listener = listener
+            known[name].listener = _after(before[name], listener)
         yield
     finally:
-        for name in listeners:
-            known[name].listener = None
+        for name, listener_before in before.items():
+            known[name].listener = listener_before
+
+
+def _after(first: Listener | None, second: Listener) -> Listener:
+    """Both listeners, one after the other."""
+    return second if first is None else lambda value: second(first(value))
 
 
 def trace(model: nn.Module, tokens: Int[Tensor, "B T"], wanted: Iterable[str] = ("*",)) -> dict[str, Tensor]:
@@ -48,7 +54,7 @@ def trace(model: nn.Module, tokens: Int[Tensor, "B T"], wanted: Iterable[str] = 
     for pattern in patterns:
         if not any(fnmatch(name, pattern) for name in chosen):
             close = nearest(pattern, names(model))
-            raise UsageError(f"this model has no place called {pattern}", hint=f"{close}" if close else None)
+            raise UsageError(f"this model has no place called {pattern}", hint=close)
     seen: dict[str, Tensor] = {}
 
     def keep(name: str) -> Listener:

@@ -122,6 +122,9 @@ class GPTConfig:
         for name in ("context_length", "d_model", "n_layers", "n_heads"):
             if getattr(self, name) < 1:
                 raise UsageError(f"model.{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("context_length", "d_model", "d_ff", "n_layers", "n_heads", "vocab_size"):
+            if getattr(self, name) > LARGEST:
+                raise UsageError(f"model.{name} must be at most {LARGEST:,}, got {getattr(self, name):,}")
         if self.vocab_size < 0 or self.d_ff < 0 or self.n_kv_heads < 0:
             raise UsageError("model.vocab_size, model.d_ff and model.n_kv_heads must not be negative")
         if self.d_model % self.n_heads:
@@ -138,14 +141,17 @@ class GPTConfig:
             )
         if self.positions == "rotary" and self.d_head % 2:
             raise UsageError(f"rotary positions need an even head width, got d_head={self.d_head}")
-        for name in ("context_length", "d_model", "d_ff", "n_layers", "vocab_size"):
-            if getattr(self, name) > LARGEST:
-                raise UsageError(f"model.{name} must be at most {LARGEST:,}, got {getattr(self, name):,}")
         if self.tied_head and self.zero_init_head:
             raise UsageError(
                 "model.tied_head and model.zero_init_head exclude each other: the embedding would start at zero, "
                 "and no gradient would ever reach it",
                 hint="--model.zero-init-head=false",
+            )
+        if self.ngram.counted >= self.context_length:
+            raise UsageError(
+                f"model.ngram.counted={self.ngram.counted} must be less than "
+                f"model.context_length={self.context_length}",
+                hint=f"--model.ngram.counted={self.context_length - 1}",
             )
         for name in ("rotary_base", "norm_eps", "attention_gain"):
             if not 0 < getattr(self, name) < math.inf:

@@ -41,7 +41,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from primer.errors import DataError
+from primer.errors import DataError, SurroundingsError
 from primer.models.config import GPTConfig
 
 ScoreScale = Literal["n_embd", "head_size"]
@@ -270,7 +270,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        raise DataError("no such file", where=str(path)) from error
+        raise DataError("no such file", where=str(path), hint="look at its name") from error
+    except PermissionError as error:
+        raise SurroundingsError("no permission to read this", str(path), f"chmod u+r '{path}'") from error
     except Exception as error:  # what a damaged file raises depends on where it is damaged
         raise DataError(
             "not a file of tensors alone, and opening anything else would run the code in it",

@@ -145,4 +145,5 @@ class NGramMixture(nn.Module):
             trusted.fill_(1 / len(trusted))
 
     def forward(self, h: Float[Tensor, "B T C"], log_p: Float[Tensor, "B T K V"]) -> Float[Tensor, "B T V"]:
-        return (self.trust(h).unsqueeze(-2) @ log_p).squeeze(-2)
+        with torch.autocast(h.device.type, enabled=False):  # log p would lose its digits
+            return (self.trust(h.to(log_p.dtype)).unsqueeze(-2) @ log_p).squeeze(-2)

@@ -22,10 +22,13 @@ from typing import Any
 
 from primer import config as configs
 from primer.assets import write_atomically
-from primer.errors import DataError, SurroundingsError
+from primer.errors import DataError, PrimerError, SurroundingsError, UsageError
 from primer.recipes.config import RunConfig
 from primer.training import checkpoint
 from primer.training.log import JsonLines
+
+RUNS = "another run: primer runs list"
+"""What to try where a run's own files say nothing."""
 
 
 @dataclass(frozen=True)
@@ -72,9 +75,15 @@ class RunDirectory:
                 RunConfig, tomllib.loads(file.read_text(encoding="utf-8")), where=str(file)
             )
         except FileNotFoundError:
-            raise DataError("this is no run: it has no config.toml", where=str(self.path)) from None
+            raise DataError("this is no run: it has no config.toml", str(self.path), RUNS) from None
+        except UsageError as error:  # a key of another version, a value that was changed by hand
+            raise DataError(
+                f"config.toml is not one of this version: {error.cause}", str(file), error.hint
+            ) from None
+        except PermissionError:
+            raise unreadable(file) from None
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise DataError(f"config.toml cannot be read: {error}", where=str(file)) from None
+            raise DataError(f"config.toml cannot be read: {error}", str(file), RUNS) from None
 
     def write_config(self, config: RunConfig) -> None:
         """Keep the resolved choices."""
@@ -86,12 +95,14 @@ class RunDirectory:
         try:
             facts: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise DataError("this is no run: it has no run.json", where=str(self.path)) from None
+            raise DataError("this is no run: it has no run.json", str(self.path), RUNS) from None
+        except PermissionError:
+            raise unreadable(file) from None
         except (OSError, ValueError, RecursionError) as error:
-            raise DataError(f"run.json cannot be read: {error}", where=str(file)) from None
+            raise DataError(f"run.json cannot be read: {error}", str(file), RUNS) from None
         data = facts.get("data") if isinstance(facts, dict) else None
         if not (isinstance(data, dict) and {"path", "fingerprint"} <= data.keys()):
-            raise DataError("run.json does not say which text the run was trained on", where=str(file))
+            raise DataError("run.json does not say which text the run was trained on", str(file), RUNS)
         return facts
 
     def write_facts(self, facts: Mapping[str, Any]) -> None:
@@ -101,6 +112,11 @@ class RunDirectory:
     def update_facts(self, **changes: Any) -> None:
         """Change some of run.json."""
         self.write_facts({**self.read_facts(), **changes})
+
+
+def unreadable(file: Path) -> SurroundingsError:
+    """The error for a file of a run that may not be read."""
+    return SurroundingsError("no permission to read this", where=str(file), hint=f"chmod u+r '{file}'")
 
 
 def create(runs_dir: Path, recipe: str) -> RunDirectory:
@@ -132,7 +148,7 @@ def find(run: str | Path, runs_dir: str | Path = "runs") -> RunDirectory:
     if (path / "run.json").is_file():
         return RunDirectory(path)
     if (path / "config.toml").is_file():
-        raise DataError("this is no run: it has no run.json", where=str(path))
+        raise DataError("this is no run: it has no run.json", str(path), RUNS)
     known = every(root)
     if not known:
         raise DataError("there are no runs yet", where=str(root), hint="primer train")
@@ -155,7 +171,7 @@ def of_launch(launch: Mapping[str, Any], runs_dir: str | Path) -> RunDirectory |
         try:
             if run.read_facts().get("launch") == launch and checkpoint.every(run.checkpoints):
                 return run
-        except DataError:
+        except PrimerError:
             continue
     return None
 
@@ -178,5 +194,5 @@ def every(runs_dir: Path) -> list[RunDirectory]:
 def _started(run: RunDirectory) -> str:
     try:
         return str(run.read_facts().get("started", ""))
-    except DataError:
+    except PrimerError:
         return ""

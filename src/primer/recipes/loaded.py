@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from primer import device as devices
-from primer.corpus.document import Document
+from primer.corpus.document import SEPARATOR, Document
 from primer.corpus.sources import open_source
 from primer.data.batches import evaluation_windows
 from primer.errors import DataError, SurroundingsError
@@ -22,6 +22,8 @@ from primer.recipes.text import open_data, opening, read_tokenizer
 from primer.recipes.weights import load_weights
 from primer.tokens.char import CharTokenizer, UnknownCharacterError
 from primer.tokens.tokenizer import Ids, Tokenizer
+from primer.training.distributed import World
+from primer.training.precision import Precision
 
 
 class Run:
@@ -63,6 +65,14 @@ class Run:
             return devices.choose(self.config.train.device)
         except SurroundingsError:
             return devices.choose("auto")
+
+    def _precision(self) -> Precision:
+        """That of training, where the model's device has it; else float32."""
+        device = next(self.model.parameters()).device
+        try:
+            return Precision(device, devices.autocast_dtype(device, self.config.train.precision))
+        except SurroundingsError:
+            return Precision(device)
 
     def metrics(self) -> list[dict[str, Any]]:
         """All rows of metrics.jsonl: those with `loss` are steps, those with `val_loss` evaluations."""
@@ -131,7 +141,7 @@ class Run:
         """
         skipped = 0
         if text is None:
-            shards = open_data(self.config, self.directory)
+            shards = open_data(self.config, self.directory, World())
             ids = np.asarray(shards.tokens("validation")[:])
         else:
             data = self.config.data
@@ -144,21 +154,26 @@ class Run:
         context = self.config.model.context_length
         windows = evaluation_windows(ids, batch_size=max(1, 8192 // context), context_length=context)
         lengths = torch.from_numpy(np.asarray(self.tokenizer.byte_lengths, dtype=np.int64))
-        return asdict(score(self.model, windows, lengths)) | {"skipped": skipped}
+        with self._precision().autocast():
+            return asdict(score(self.model, windows, lengths)) | {"skipped": skipped}
 
     def _read(self, documents: Iterable[Document], unknown: Literal["error", "skip"]) -> tuple[Ids, int]:
         """All ids of a text, and how many characters were dropped; an unknown one is named with its place."""
         tokenizer, pieces, skipped, position = self.tokenizer, [np.empty(0, np.int64)], 0, 0
         if isinstance(tokenizer, CharTokenizer):
             tokenizer = CharTokenizer(tokenizer.characters, unknown)
-        for document in documents:
-            position = position if document.part else 0  # characters before this piece of the document
+        for number, document in enumerate(documents):
+            text, between = document.text, 0
+            if document.part == 0:
+                position = 0  # characters before this piece of the document
+                if number:  # as in a text to train on
+                    text, between = SEPARATOR + text, len(SEPARATOR)
             try:
-                pieces.append(tokenizer.encode(document.text).astype(np.int64))
+                pieces.append(tokenizer.encode(text).astype(np.int64))
             except UnknownCharacterError as error:
-                place = UnknownCharacterError(error.character, position + error.position)
+                place = UnknownCharacterError(error.character, max(0, position + error.position - between))
                 raise DataError(place.cause, where=document.id, hint="--unknown=skip") from error
             if isinstance(tokenizer, CharTokenizer):
-                skipped += len(document.text) - len(pieces[-1])
+                skipped += len(text) - len(pieces[-1])
             position += len(document.text)
         return np.concatenate(pieces), skipped

@@ -49,7 +49,7 @@ def resolve(
     if beneath_flags:
         layers.append(beneath_flags)
     if flags:
-        layers.append(("flag", flags))
+        layers.append(("flag", _beside(Path(), nested(dict(flags)))))
     return merge(RunConfig, _adapted(layers))
 
 
@@ -96,6 +96,8 @@ def _with_shorter_warmup(layers: list[Layer]) -> list[Layer]:
 def _recipe_layers(target: str | Path | None) -> list[Layer]:
     if target is None:
         return _shipped("default")
+    if not str(target):  # an unset variable of a shell
+        raise UsageError("neither a recipe nor a text has an empty name", hint="primer train, without a name")
     if isinstance(target, str) and target in recipes():
         return _shipped(target)
     path = Path(target)
@@ -128,7 +130,7 @@ def _file_layers(path: Path, above: tuple[Path, ...]) -> list[Layer]:
     """The layers of a TOML file, those of the recipe that it names as its `base` first."""
     if path.resolve() in above:
         raise UsageError("a recipe is its own base", str(path), f"remove base = … from {path.name}")
-    values = _beside(path, _parse(_read(path), str(path)))
+    values = _beside(path.parent, _parse(_read(path), str(path)))
     base = values.pop("base", None)
     if base is None:
         return [(str(path), values)]
@@ -143,12 +145,12 @@ def _file_layers(path: Path, above: tuple[Path, ...]) -> list[Layer]:
     raise UsageError(f"unknown base {base!r}", str(path), known)
 
 
-def _beside(path: Path, values: dict[str, Any]) -> dict[str, Any]:
-    """The values of a file, with a text that lies beside it named so that it is found from anywhere."""
+def _beside(folder: Path, values: dict[str, Any]) -> dict[str, Any]:
+    """Nested values that were written in a folder, with a text that lies there named so that anyone finds it."""
     data = values.get("data")
     source = data.get("source") if isinstance(data, dict) else None
-    if isinstance(source, str) and source and source not in NAMED and os.path.exists(path.parent / source):
-        return {**values, "data": {**data, "source": str((path.parent / source).resolve())}}  # type: ignore[dict-item]
+    if isinstance(source, str | Path) and str(source) not in ("", *NAMED) and os.path.exists(folder / source):
+        return {**values, "data": {**data, "source": str((folder / source).resolve())}}  # type: ignore[dict-item]
     return values
 
 

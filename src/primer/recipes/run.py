@@ -5,6 +5,7 @@ print(primer.load(run).generate("ROMEO:"))
 """
 
 import hashlib
+import os
 import platform
 import sys
 from collections.abc import Mapping
@@ -33,7 +34,16 @@ from primer.recipes.report import PlainReporter, Reporter, Silence
 from primer.recipes.resolve import resolve
 from primer.recipes.session import Session
 from primer.recipes.text import open_data, prepare_data, read_tokenizer
-from primer.recipes.weights import adopt_weights, check_origin, newest_step, point_at_best, restore
+from primer.recipes.weights import (
+    adopt_weights,
+    check_neighbours,
+    check_origin,
+    is_dropout,
+    model_fingerprint,
+    newest_step,
+    point_at_best,
+    restore,
+)
 from primer.training import checkpoint
 from primer.training.distributed import World, joined, launch, place, restarted
 from primer.training.lock import RunLock
@@ -41,8 +51,8 @@ from primer.training.log import check_installed
 from primer.training.loop import Trainer, fit
 from primer.training.optim import orthogonalise_dtype
 
-FIXED = ("recipe", "seed", "data.", "train.minutes")
-"""What cannot change when a run goes on: its text, its chance, and how its length was found."""
+FIXED = ("recipe", "seed", "data.", "model.", "train.minutes")
+"""What cannot change when a run goes on: its text, its chance, its model, and how its length was found."""
 
 
 def train(
@@ -50,7 +60,7 @@ def train(
     *,
     flags: Mapping[str, Any] | None = None,
     runs_dir: str | Path = "runs",
-    init_from: str | Path | None = None,
+    init_from: str | Path | Run | None = None,
     reporter: Reporter | None = None,
 ) -> Run:
     """Train a recipe, or the default recipe on a text or a folder of text; returns the finished run.
@@ -60,7 +70,7 @@ def train(
     is an error, or dropped with `data.unknown="skip"`.
     Raises `PrimerError`s; with Ctrl-C the run is saved and `StoppedError` says how to go on.
     """
-    origin = directory.find(init_from, runs_dir) if init_from is not None else None
+    origin = directory.find(os.fspath(init_from), runs_dir) if init_from is not None else None
     inherited = directory.brought_along(origin) if origin else None
     config = resolve(target, beneath_flags=inherited, flags=flags or {}).config
     if origin and config.data.tokenizer != origin.read_config().data.tokenizer:
@@ -88,7 +98,7 @@ def train(
             configs.to_toml(config)  # what cannot be written is refused before there is a directory
             run = directory.create(Path(runs_dir), directory_name(config))
             stack.enter_context(RunLock(run.path))
-            begin(run, config, shards, device, init_from, started)
+            begin(run, config, shards, device, origin, started)
         number = world.first(int(run.id, 16) if world.is_first else 0, device)
         if not world.is_first:
             run = directory.find(f"{number:06x}", runs_dir)
@@ -96,7 +106,7 @@ def train(
 
 
 def resume(
-    run: str | Path,
+    run: str | Path | Run,
     *,
     flags: Mapping[str, Any] | None = None,
     runs_dir: str | Path = "runs",
@@ -106,9 +116,9 @@ def resume(
 
     flags: what to change, `{"train.steps": 2000}` for instance. What was chosen by measuring is kept.
     """
-    found = directory.find(run, runs_dir)
+    found = directory.find(os.fspath(run), runs_dir)
     changes = configs.nested(dict(flags or {}))
-    if fixed := [key for key in configs.dotted(changes) if key.startswith(FIXED)]:
+    if fixed := [key for key in configs.dotted(changes) if key.startswith(FIXED) and not is_dropout(key)]:
         hint = "--train.steps=N: go on to step N" if fixed == ["train.minutes"] else "a new run: primer train"
         raise UsageError(f"{', '.join(fixed)} cannot change when a run goes on", hint=hint)
     if "batch_size" in (training := changes.get("train", {})):
@@ -124,11 +134,13 @@ def resume(
             stack.enter_context(RunLock(found.path))
             checkpoint.sweep(found.path)
             checkpoint.sweep(found.checkpoints)
-        shards = open_data(config, found)
+        shards = open_data(config, found, world)
         at = newest_step(found, world, device, report)
         saved = checkpoint.load(checkpoint.step_directory(found.checkpoints, at))
         check_origin(saved, shards)
-        if at >= config.train.steps:
+        check_neighbours(saved, found, config.model)
+        looked = saved.state["progress"]["looked"]
+        if at >= config.train.steps and looked == at:
             raise UsageError(
                 f"this run is finished: it has taken {at} of its {config.train.steps} steps",
                 where=str(found.path),
@@ -141,6 +153,7 @@ def resume(
         config = accelerate(trainer, config, world, report.on_message)
         restore(trainer, saved)
         if world.is_first:
+            checkpoint.forget_after(found.checkpoints, at)
             point_at_best(found, trainer.progress.best_step)
             found.metrics.trim(trainer.progress.step)
             found.samples.trim(trainer.progress.step)
@@ -161,7 +174,7 @@ def load(
     run: str | Path | Run, *, runs_dir: str | Path = "runs", checkpoint: Literal["best", "latest"] = "best"
 ) -> Run:
     """A run to sample from, evaluate and look into."""
-    return Run(directory.find(run.path if isinstance(run, Run) else run, runs_dir), checkpoint)
+    return Run(directory.find(os.fspath(run), runs_dir), checkpoint)
 
 
 def work(
@@ -179,6 +192,7 @@ def work(
     facts = {
         "data": shards.fingerprint,
         "tokenizer": shards.tokenizer.fingerprint,
+        "model": model_fingerprint(config.model),
         "versions": versions(),
     }
     session = Session(run, config, trainer, shards, report, facts, saved)
@@ -273,7 +287,7 @@ def begin(
     config: RunConfig,
     shards: ShardDirectory,
     device: torch.device,
-    init_from: str | Path | None,
+    origin: RunDirectory | None,
     launch: Mapping[str, Any],
 ) -> None:
     """Write what is known before the first step."""
@@ -287,7 +301,7 @@ def begin(
             "status": "training",
             "command": sys.argv,
             "seed": config.seed,
-            "init_from": str(init_from) if init_from is not None else None,
+            "init_from": str(origin.path.resolve()) if origin else None,
             "launch": launch,
             "data": {"path": str(shards.path.resolve()), "fingerprint": shards.fingerprint},
             "source": shards.source,

@@ -2,13 +2,15 @@
 
 import math
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any
 
 import numpy as np
 import torch
 
+from primer.data.batches import Batch
 from primer.data.shards import ShardDirectory
 from primer.errors import DataError
 from primer.evals.perplexity import Score, score
@@ -24,6 +26,10 @@ from primer.training.loop import Trainer
 
 STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 """Ctrl-C, a polite kill, a terminal that was closed: finish the step, save, end. (Windows has no SIGHUP.)"""
+
+
+class _BrokenOff(Exception):
+    """Someone asked for an end while the model was being scored."""
 
 
 class Session:
@@ -75,26 +81,40 @@ class Session:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self.asked_by is not None:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt(number)
         self.asked_by = number
-        self.reporter.on_message("finishing this step and saving; once more to leave at once, unsaved")
+        with suppress(RuntimeError):  # it came while the reporter was writing: a stream is not entered twice
+            self.reporter.on_message("finishing this step and saving; once more to leave at once, unsaved")
 
     def stopping(self) -> bool:
         """Whether a signal came to any of the processes."""
         asked = torch.tensor(float(self.asked_by is not None), device=self.trainer.precision.device)
-        if self.trainer.world.size > 1:
-            return bool(self.trainer.world.total(asked) > 0)
-        return self.asked_by is not None
+        return bool(self.trainer.world.total(asked) > 0)
 
     def score(self, step: int) -> Score:
-        """Score the (averaged) model on the validation split."""
+        """Score the (averaged) model on the validation split. Raises `_BrokenOff` when a signal comes."""
         batches = validation_batches(self.config, self.shards, self.trainer.world, step)
         with self.trainer.averaged(), self.trainer.precision.autocast():
-            return score(self.trainer.model, batches, self.byte_lengths, total=self.trainer.world.total)
+            return score(
+                self.trainer.model,
+                self._unless_asked(batches),
+                self.byte_lengths,
+                total=self.trainer.world.total,
+            )
 
-    def evaluate(self, step: int) -> dict[str, Any]:
-        """Score, and keep the score as a row."""
-        result = self.score(step)
+    def _unless_asked(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """The batches, until a signal comes. Several processes go on: each would have to leave after the same batch."""
+        for batch in batches:
+            if self.asked_by is not None and self.trainer.world.size == 1:
+                raise _BrokenOff
+            yield batch
+
+    def evaluate(self, step: int) -> dict[str, Any] | None:
+        """Score, and keep the score as a row; None where a signal came meanwhile."""
+        try:
+            result = self.score(step)
+        except _BrokenOff:
+            return None
         row: dict[str, Any] = {
             "step": step,
             "tokens": self.trainer.progress.tokens,
@@ -109,7 +129,8 @@ class Session:
 
     def record(self, row: dict[str, Any]) -> None:
         """Keep the row of a step."""
-        row = {**row, "lr": self.config.optim.lr * row.pop("lr_factor")}
+        row = dict(row)
+        row["lr"] = self.config.optim.lr * row.pop("lr_factor")
         row["tokens_per_second"] = self._tokens_a_step() / max(row.pop("took"), 1e-9)
         if not row.pop("applied"):
             row["event"] = "not finite: step not applied"

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from primer.errors import DataError, SurroundingsError
+from primer.errors import PrimerError
 from primer.models.count import parameters
 from primer.recipes.config import title
 from primer.recipes.directory import RunDirectory, every
-from primer.training.lock import RunLock
+from primer.training.lock import is_held
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def summarise(run: RunDirectory) -> RunSummary:
     """The figures of one run."""
     try:
         config, facts = run.read_config(), run.read_facts()
-    except DataError:
+    except PrimerError:
         return RunSummary(run.id, run.path, "?", "?", "?", "", 0, 0, None, None, 0, "damaged")
     rows = run.metrics.rows()
     losses = _numbers(rows, "loss")[-20:]
@@ -64,19 +64,8 @@ def summarise(run: RunDirectory) -> RunSummary:
         train_loss=sum(losses) / len(losses) if losses else None,
         val_loss=min(_numbers(rows, "val_loss"), default=None),
         parameters=parameters(config.model),
-        status="killed" if status == "training" and not held(run) else status,
+        status="killed" if status == "training" and not is_held(run.path) else status,
     )
-
-
-def held(run: RunDirectory) -> bool:
-    """Whether a process is training this run now."""
-    try:
-        with RunLock(run.path):
-            return False
-    except SurroundingsError:
-        return True
-    except OSError:  # a run that we may not write to: believe what it says
-        return True
 
 
 def _numbers(rows: Sequence[dict[str, Any]], key: str) -> list[float]:

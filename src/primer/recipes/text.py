@@ -16,10 +16,13 @@ def prepare_data(config: RunConfig, world: World, tokenizer: Tokenizer | None = 
 
     `tokenizer`: one that exists already, of the run to start from; else the config says which kind to make.
     """
-    if not world.is_first:
-        world.barrier()
+    with world.first_goes_ahead():
+        return _prepare(config, tokenizer)
+
+
+def _prepare(config: RunConfig, tokenizer: Tokenizer | None) -> ShardDirectory:
     data = config.data
-    shards = prepare(
+    return prepare(
         data.source,
         tokenizer=tokenizer or data.tokenizer,
         validation_fraction=data.validation_fraction,
@@ -29,13 +32,15 @@ def prepare_data(config: RunConfig, world: World, tokenizer: Tokenizer | None = 
         field=data.field,
         context_length=config.model.context_length,
     )
-    if world.is_first:
-        world.barrier()
-    return shards
 
 
-def open_data(config: RunConfig, run: RunDirectory) -> ShardDirectory:
+def open_data(config: RunConfig, run: RunDirectory, world: World) -> ShardDirectory:
     """The shards that a run was trained on; a text that changed since then is refused."""
+    with world.first_goes_ahead():
+        return _reopen(config, run)
+
+
+def _reopen(config: RunConfig, run: RunDirectory) -> ShardDirectory:
     facts = run.read_facts()["data"]
     changed = DataError(
         f"the text of this run has changed: {config.data.source} is not what it was trained on",
@@ -46,7 +51,7 @@ def open_data(config: RunConfig, run: RunDirectory) -> ShardDirectory:
         shards = ShardDirectory.open(facts["path"])
     except DataError:
         try:
-            shards = prepare_data(config, World(), read_tokenizer(run))
+            shards = _prepare(config, read_tokenizer(run))
         except UnknownCharacterError as error:
             raise changed from error
     if shards.fingerprint != facts["fingerprint"]:

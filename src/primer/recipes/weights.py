@@ -6,8 +6,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from primer import config as configs
+from primer.assets import sha256_of_lines
 from primer.data.shards import ShardDirectory
 from primer.errors import DataError
+from primer.models.config import GPTConfig
 from primer.models.gpt import GPT
 from primer.recipes.directory import RunDirectory
 from primer.recipes.report import Reporter
@@ -22,7 +25,7 @@ def newest_step(run: RunDirectory, world: World, device: torch.device, report: R
     step = -1
     if world.is_first:
         path = checkpoint.newest(run.checkpoints, report.on_message)
-        step = int(path.name[5:]) if path else -1
+        step = checkpoint.step_of(path) if path else -1
     step = world.first(step, device)
     if step < 0:
         raise DataError(
@@ -40,6 +43,17 @@ def point_at_best(run: RunDirectory, step: int) -> None:
         checkpoint.point(run.checkpoints, "best", step)
 
 
+def is_dropout(key: str) -> bool:
+    """Whether a key of `GPTConfig` changes how a model is trained, but not what it computes."""
+    return key.endswith("dropout")
+
+
+def model_fingerprint(model: GPTConfig) -> str:
+    """SHA-256 of all that decides what a model computes: two that differ may well have equal shapes."""
+    choices = configs.dotted(configs.to_dict(model))
+    return sha256_of_lines(f"{key} = {value!r}" for key, value in choices.items() if not is_dropout(key))
+
+
 def check_origin(saved: checkpoint.Checkpoint, shards: ShardDirectory) -> None:
     """Refuse a checkpoint that belongs to another text or another vocabulary."""
     here_now = (
@@ -51,7 +65,24 @@ def check_origin(saved: checkpoint.Checkpoint, shards: ShardDirectory) -> None:
             raise DataError(
                 f"the checkpoint was made with other {kind} than the run has now",
                 where=str(saved.path),
+                hint="put the old text back",
             )
+
+
+def check_neighbours(saved: checkpoint.Checkpoint, run: RunDirectory, model: GPTConfig) -> None:
+    """Refuse a checkpoint that the tokenizer.json or the config.toml beside it does not belong to."""
+    if saved.state["tokenizer"] != read_tokenizer(run).fingerprint:
+        raise DataError(
+            "tokenizer.json is not the one that these weights were trained with",
+            where=str(run.tokenizer_file),
+            hint="put the old file back: one from another run will not do",
+        )
+    if saved.state["model"] != model_fingerprint(model):
+        raise DataError(
+            "config.toml describes another model than the one that these weights belong to",
+            where=str(run.path / "config.toml"),
+            hint="undo what was changed under [model]",
+        )
 
 
 def restore(trainer: Trainer, saved: checkpoint.Checkpoint) -> None:
@@ -67,29 +98,27 @@ def restore(trainer: Trainer, saved: checkpoint.Checkpoint) -> None:
 
 def load_weights(model: GPT, run: RunDirectory, which: Literal["best", "latest"]) -> None:
     """Fill a model from a run's checkpoint, verified."""
-    saved = read_checkpoint(run, which)
+    saved = read_checkpoint(run, which, model.config)
     put_weights(model, saved.model, str(saved.path))
 
 
-def read_checkpoint(run: RunDirectory, which: Literal["best", "latest"]) -> checkpoint.Checkpoint:
-    """The checkpoint that a pointer names, verified, and the tokenizer with it."""
+def read_checkpoint(
+    run: RunDirectory, which: Literal["best", "latest"], model: GPTConfig
+) -> checkpoint.Checkpoint:
+    """The checkpoint that a pointer names, verified, and with it that the tokenizer and `model` are its own."""
     path = checkpoint.follow(run.checkpoints, which) or checkpoint.newest(run.checkpoints)
     if path is None:
         raise DataError(
             "this run has no checkpoint yet", where=str(run.path), hint="another run: primer runs list"
         )
     saved = checkpoint.load(path)
-    if saved.state["tokenizer"] != read_tokenizer(run).fingerprint:
-        raise DataError(
-            "tokenizer.json is not the one that these weights were trained with",
-            where=str(run.tokenizer_file),
-        )
+    check_neighbours(saved, run, model)
     return saved
 
 
 def adopt_weights(model: GPT, run: RunDirectory) -> None:
     """Start from another run's weights, of the same vocabulary and sizes. What was counted is this run's text."""
-    saved = read_checkpoint(run, "best")
+    saved = read_checkpoint(run, "best", run.read_config().model)
     counted = {name: table for name, table in model.state_dict().items() if name.startswith("counts.")}
     put_weights(model, {**saved.model, **counted}, str(saved.path))
 

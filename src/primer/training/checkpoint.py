@@ -150,7 +150,12 @@ def every(root: Path) -> list[Path]:
     if not root.is_dir():
         return []
     found = [path for path in root.glob("step_*") if path.is_dir() and path.name[5:].isdigit()]
-    return sorted(found, key=lambda path: int(path.name[5:]))
+    return sorted(found, key=step_of)
+
+
+def step_of(path: Path) -> int:
+    """The step that a checkpoint's directory is named after."""
+    return int(path.name[5:])
 
 
 def point(root: Path, name: str, step: int) -> None:
@@ -172,8 +177,19 @@ def purge(root: Path, keep: int) -> None:
     best = follow(root, "best")
     for path in every(root)[:-keep]:
         if path != best:
-            (path / "manifest.json").unlink(missing_ok=True)  # half removed must not look whole
-            shutil.rmtree(path)
+            _remove(path)
+
+
+def forget_after(root: Path, step: int) -> None:
+    """Remove the checkpoints of later steps: damaged ones, of a future that did not happen."""
+    for path in every(root):
+        if step_of(path) > step:
+            _remove(path)
+
+
+def _remove(path: Path) -> None:
+    (path / "manifest.json").unlink(missing_ok=True)  # half removed must not look whole
+    shutil.rmtree(path)
 
 
 def sweep(root: Path) -> None:

@@ -59,10 +59,16 @@ class World:
         dist.all_gather(found, value)
         return found
 
-    def barrier(self) -> None:
-        """Wait for the others."""
-        if self.size > 1:
+    @contextmanager
+    def first_goes_ahead(self) -> Iterator[None]:
+        """The first process goes through alone, then the others follow: it makes what they only open."""
+        if self.size > 1 and not self.is_first:
             dist.barrier()
+        try:
+            yield
+        finally:  # also where it failed: the others are to fail as well, and not to wait
+            if self.size > 1 and self.is_first:
+                dist.barrier()
 
 
 def place() -> World:

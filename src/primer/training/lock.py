@@ -42,7 +42,19 @@ class RunLock:
             self.handle.close()
 
 
-def _take(handle: IO[str]) -> None:
+def is_held(directory: Path) -> bool:
+    """Whether a process trains this run now. Nothing is written, and those who ask do not get in each other's way."""
+    try:
+        with open(directory / "lock", encoding="utf-8") as handle:
+            _take(handle, shared=True)
+    except FileNotFoundError:
+        return False
+    except OSError:  # held; or not ours to read: believe what the run says
+        return True
+    return False
+
+
+def _take(handle: IO[str], *, shared: bool = False) -> None:
     """Lock the open file without waiting; OSError where someone else has it."""
     if os.name == "nt":
         import msvcrt
@@ -51,4 +63,4 @@ def _take(handle: IO[str]) -> None:
     else:
         import fcntl
 
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)

@@ -34,8 +34,8 @@ Forward = Callable[..., Tensor]
 class Hands(Protocol):
     """What the loop may ask of whoever runs it."""
 
-    def evaluate(self, step: int) -> dict[str, Any]:
-        """Score the model on validation text; `val_loss` is one of the keys."""
+    def evaluate(self, step: int) -> dict[str, Any] | None:
+        """Score the model on validation text; `val_loss` is one of the keys. None: broken off, an end was asked for."""
 
     def sample(self, step: int) -> None:
         """Let the model write something."""
@@ -60,6 +60,8 @@ class Progress:
     best_loss: float = math.inf
     best_step: int = 0
     bad_steps: int = 0
+    looked: int = 0
+    """The last step after which the model was evaluated and sampled, as far as either was due."""
 
 
 @dataclass
@@ -155,10 +157,14 @@ class Trainer:
         self.scaler.update(overflow=not all(bool(torch.isfinite(grad).all()) for grad in grads))
 
     def batch_shape(self, step: int) -> tuple[int, int]:
-        """Sequences and their length at a step: short windows first where the config asks, the same tokens."""
+        """Sequences and their length at a step: short windows first where the config asks, and more of them.
+
+        The tokens are the same as in full windows, where that is a whole number of rows for every process.
+        """
         config = self.config
         if config.short_context and step < config.short_until * config.steps:
-            return config.batch_size * self.context_length // config.short_context, config.short_context
+            rows = config.batch_size * self.context_length // config.short_context
+            return rows - rows % self.world.size, config.short_context
         return config.batch_size, self.context_length
 
     @contextlib.contextmanager
@@ -191,11 +197,18 @@ class Trainer:
 def fit(trainer: Trainer, hands: Hands) -> bool:
     """Train to the last step; False where someone asked for an end before it. Saves then, and on the way.
 
+    Whoever asks for an end gets it after the step: evaluating and sampling wait until the run goes on.
+
     What is not sound is never saved: it would push out what was. DivergedError where too many steps in a row, or the
     last one, are not.
     """
     config, progress = trainer.config, trainer.progress
     trainer.model.train()
+    if progress.looked < progress.step:  # it was stopped before it was looked at
+        best = look(trainer, hands)
+        if best is None:
+            return False
+        hands.save(progress.step, best=best)
     saved_at = time.monotonic()
     while progress.step < config.steps:
         started = time.perf_counter()
@@ -210,8 +223,7 @@ def fit(trainer: Trainer, hands: Hands) -> bool:
         stopping = hands.stopping()
         waited = trainer.world.first(int(time.monotonic() - saved_at), trainer.precision.device)
         due = step % config.checkpoint_every == 0 or 0 < 60 * config.checkpoint_minutes <= waited
-        evaluating = step % config.evaluate_every == 0 or last
-        saving = evaluating or stopping or due
+        saving = is_due(config.evaluate_every, trainer) or stopping or due
         sound = math.isfinite(row["loss"]) and (not saving or trainer.finite())
         if progress.bad_steps >= config.patience or (last and not sound):
             times = f"{progress.bad_steps} steps in a row" if progress.bad_steps > 1 else "at the last step"
@@ -220,18 +232,35 @@ def fit(trainer: Trainer, hands: Hands) -> bool:
                 where=f"step {step}",
                 hint="a smaller --optim.lr, a longer --schedule.warmup, or --train.precision=fp32",
             )
-        best = False
-        if evaluating:
-            scores = hands.evaluate(step)
-            best = sound and keep_best(progress, scores)
-        if config.sample_every and (step % config.sample_every == 0 or last):
-            hands.sample(step)
+        best = None if stopping else look(trainer, hands, sound=sound)
+        stopping = best is None
         if sound and (best or last or stopping or due):
-            hands.save(step, best=best)
+            hands.save(step, best=bool(best))
             saved_at = time.monotonic()
-        if stopping and not last:
+        if stopping:
             return False
     return True
+
+
+def look(trainer: Trainer, hands: Hands, *, sound: bool = True) -> bool | None:
+    """Evaluate and sample where they are due. Whether this is the best score so far; None where it was broken off."""
+    config, progress = trainer.config, trainer.progress
+    best = False
+    if is_due(config.evaluate_every, trainer):
+        scores = hands.evaluate(progress.step)
+        if scores is None:
+            return None
+        best = sound and keep_best(progress, scores)
+    if is_due(config.sample_every, trainer):
+        hands.sample(progress.step)
+    progress.looked = progress.step
+    return best
+
+
+def is_due(every: int, trainer: Trainer) -> bool:
+    """Whether what happens every so many steps, and after the last one, happens now. 0: never."""
+    step = trainer.progress.step
+    return every > 0 and (step % every == 0 or step == trainer.config.steps)
 
 
 def keep_best(progress: Progress, scores: dict[str, Any]) -> bool:

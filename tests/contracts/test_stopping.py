@@ -1,0 +1,163 @@
+"""Whoever asks for an end gets it after the step, and the run that goes on is the run that never stopped."""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import primer
+from primer.cli.main import explain
+from primer.data.batches import Batch
+from primer.errors import StoppedError, UsageError
+from primer.recipes import session
+from primer.recipes.directory import RunDirectory, find
+from primer.recipes.report import Silence
+from primer.recipes.session import Session
+from primer.training import checkpoint
+from setups import TINY
+
+FLAGS = {
+    **TINY,
+    "train.steps": 8,
+    "train.evaluate_every": 4,
+    "train.sample_every": 4,
+    "train.checkpoint_every": 3,
+}
+
+
+def train(text: Path, runs: Path, **flags: Any) -> primer.Run:
+    return primer.train(text, flags={**FLAGS, **flags}, runs_dir=runs)
+
+
+def left_by(run: RunDirectory) -> list[Any]:
+    """All losses, scores, samples, and the last weights."""
+    rows = [
+        {key: row[key] for key in ("step", "loss", "val_loss") if key in row} for row in run.metrics.rows()
+    ]
+    path = checkpoint.follow(run.checkpoints, "latest")
+    assert path is not None
+    saved = checkpoint.load(path)
+    weights = {name: tensor.tolist() for name, tensor in saved.model.items()}
+    best = checkpoint.follow(run.checkpoints, "best")
+    assert best is not None
+    progress = {key: value for key, value in saved.state["progress"].items() if key != "seconds"}
+    return [rows, run.samples.rows(), weights, best.name, progress]
+
+
+def evaluated(run: RunDirectory) -> list[int]:
+    return [row["step"] for row in run.metrics.rows() if "val_loss" in row]
+
+
+@pytest.fixture
+def whole(text_file: Path, tmp_path: Path) -> list[Any]:
+    """What a run leaves that nobody stopped."""
+    return left_by(train(text_file, tmp_path / "whole").directory)
+
+
+@pytest.mark.parametrize("at", [3, 4, 8], ids=["between", "before it is evaluated", "at the last step"])
+def test_an_end_comes_before_evaluating_and_sampling(
+    at: int, text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: list[Any]
+) -> None:
+    record = Session.record
+
+    def interrupting(self: Session, row: dict[str, Any]) -> None:
+        record(self, row)
+        if row["step"] == at:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Session, "record", interrupting)
+        with pytest.raises(StoppedError, match=f"step {at}, which is saved"):
+            train(text_file, tmp_path / "runs")
+    run = find("latest", tmp_path / "runs")
+    assert evaluated(run) == [step for step in (4, 8) if step < at]
+    primer.resume("latest", runs_dir=tmp_path / "runs")
+    assert left_by(run) == whole
+    assert run.read_facts()["status"] == "finished"
+    with pytest.raises(UsageError, match="finished"):
+        primer.resume("latest", runs_dir=tmp_path / "runs")
+
+
+@pytest.mark.parametrize("at", [4, 8])
+def test_an_end_is_not_kept_waiting_by_an_evaluation(
+    at: int, text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: list[Any]
+) -> None:
+    """The evaluation is broken off, and made when the run goes on."""
+    batches = session.validation_batches
+
+    def interrupting(*arguments: Any) -> Iterator[Batch]:
+        for batch in batches(*arguments):
+            if arguments[-1] == at:
+                os.kill(os.getpid(), signal.SIGINT)
+            yield batch
+
+    with monkeypatch.context() as patch:
+        patch.setattr(session, "validation_batches", interrupting)
+        with pytest.raises(StoppedError, match=f"step {at}, which is saved") as caught:
+            train(text_file, tmp_path / "runs")
+    assert caught.value.exit_code == 130
+    run = find("latest", tmp_path / "runs")
+    assert at not in evaluated(run)
+    primer.resume("latest", runs_dir=tmp_path / "runs")
+    assert left_by(run) == whole
+
+
+def test_what_was_saved_last_stays_where_a_damaged_one_had_a_higher_number(
+    text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keep one; the newest is damaged; go on from the best; stop before its number is reached again."""
+    run = train(text_file, tmp_path, **{"train.keep": 1, "train.weight_average": 0.0}).directory
+    last = checkpoint.step_directory(run.checkpoints, 8)
+    best = checkpoint.step_directory(run.checkpoints, 4)
+    if not best.exists():  # step 8 was the best: make an older one by going on
+        primer.resume(run.path, flags={"train.steps": 12, "optim.lr": 1e-9, "optim.muon_lr": 1e-9})
+        every = checkpoint.every(run.checkpoints)
+        best, last = every[0], every[-1]
+    assert best != last
+    file = last / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1] + b"?")
+    record = Session.record
+
+    def interrupting(self: Session, row: dict[str, Any]) -> None:
+        record(self, row)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Session, "record", interrupting)
+    with pytest.raises(StoppedError, match="which is saved"):
+        primer.resume(run.path)
+    saved = checkpoint.step_directory(run.checkpoints, checkpoint.step_of(best) + 1)
+    assert checkpoint.follow(run.checkpoints, "latest") == saved
+    assert checkpoint.newest(run.checkpoints) == saved
+    assert last not in checkpoint.every(run.checkpoints)
+
+
+def test_a_second_signal_has_its_own_code(capsys: pytest.CaptureFixture[str]) -> None:
+    assert explain(KeyboardInterrupt(signal.SIGTERM), debug=False) == 143
+    assert explain(KeyboardInterrupt(signal.SIGINT), debug=False) == 130
+    assert explain(KeyboardInterrupt(), debug=False) == 130
+    assert capsys.readouterr().err.count("stopped") == 3
+
+
+def test_a_signal_that_comes_while_something_is_written_is_heard(
+    text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python refuses to enter a stream twice; the run must not die of it."""
+
+    class Busy(Silence):
+        def on_message(self, text: str) -> None:
+            raise RuntimeError("reentrant call")
+
+    record = Session.record
+
+    def interrupting(self: Session, row: dict[str, Any]) -> None:
+        record(self, row)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Session, "record", interrupting)
+    with pytest.raises(StoppedError, match="step 1, which is saved"):
+        primer.train(text_file, flags=FLAGS, runs_dir=tmp_path, reporter=Busy())
+    assert torch.get_num_threads() == 1
