@@ -179,13 +179,13 @@ def reading(path: Path) -> Iterator[BufferedReader]:
         with path.open("rb") as file:
             yield file
     except FileNotFoundError as error:
-        raise DataError("there is no such file", where=str(path)) from error
+        raise DataError("there is no such file", where=str(path), hint="look at its name") from error
     except PermissionError as error:
         raise SurroundingsError(
             "no permission to read this", where=str(path), hint=f"chmod u+r '{path}'"
         ) from error
     except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror or error})", where=str(path)) from error
+        raise DataError(f"cannot be read ({error.strerror or error})", str(path), "another file") from error
 
 
 @contextmanager

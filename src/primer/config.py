@@ -54,7 +54,9 @@ def nested(mapping: Mapping[str, Any]) -> dict[str, Any]:
 def _table(place: dict[str, Any], name: str, key: str) -> dict[str, Any]:
     table = place.setdefault(name, {})
     if not isinstance(table, dict):
-        raise UsageError(f"{name} is both a value and a table of values (in {key})")
+        raise UsageError(
+            f"{name} is both a value and a table of values (in {key})", hint=f"one of the two: [{name}]"
+        )
     return table
 
 
@@ -101,7 +103,7 @@ def from_dict(cls: type[C], mapping: Mapping[str, Any], where: str | None = None
     Raises UsageError for an unknown key (naming the nearest), a value of the wrong type (naming the key, what
     was expected and what was got), a number that is not finite, and for what the config itself refuses.
     """
-    return _build(cls, _checked(cls, mapping, where))
+    return merge(cls, [(where or "", mapping)]).config
 
 
 def merge(cls: type[C], layers: Sequence[tuple[str, Mapping[str, Any]]]) -> Resolved[C]:
@@ -119,9 +121,15 @@ def merge(cls: type[C], layers: Sequence[tuple[str, Mapping[str, Any]]]) -> Reso
         return Resolved(_build(cls, values), origins)
     except UsageError as error:  # what the config itself refuses: say which layers the values came from
         named = [key for key in origins if re.search(rf"(?<![\w.]){re.escape(key)}(?![\w.]\w)", error.cause)]
-        sources = [f"{key} from {origins[key]}" for key in named if origins[key] != "default"]
+        sources = [f"{key} from {origins[key]}" for key in named if origins[key] not in ("default", "")]
         error.where = error.where or ", ".join(sources) or None
+        error.hint = error.hint or "; ".join(_usual(cls, key) for key in named) or None
         raise
+
+
+def _usual(cls: type, key: str) -> str:
+    """The flag that sets a key to its default: one value that fits."""
+    return f"--{key.replace('_', '-')}={_toml(dotted(to_dict(cls()))[key], key)}, the default"
 
 
 def to_toml(config: Any, comments: Mapping[str, str] | None = None) -> str:
@@ -145,7 +153,11 @@ def _checked(cls: type, mapping: Mapping[str, Any], where: str | None) -> dict[s
             raise UsageError(f"{key} is a table of values, got {value!r}", where, _offer(known, key))
         if key not in known:
             raise UsageError(f"unknown key {key}", where, meant(key, [*known, *sorted(tables)]))
-        typed[key] = fit(known[key], value, key, where)
+        try:
+            typed[key] = fit(known[key], value, key, where)
+        except UsageError as error:
+            error.hint = error.hint or _usual(cls, key)
+            raise
     return typed
 
 

@@ -10,6 +10,7 @@ from primer.cli import plan as plans
 from primer.models import count
 from primer.recipes.build import build_model
 from primer.recipes.resolve import resolve
+from primer.training.distributed import World
 from primer.training.loop import Trainer
 
 RATE = 1e11
@@ -51,7 +52,9 @@ def test_the_flops_are_those_of_every_step(flags: dict[str, Any], measured: list
     }
     config = resolve("lecture", flags=flags).config
     model = dataclasses.replace(config.model, vocab_size=config.model.vocab_size or plans.CHARACTERS)
-    stub: Any = type("Stub", (), {"config": config.train, "context_length": model.context_length})()
+    stub: Any = type(
+        "Stub", (), {"config": config.train, "context_length": model.context_length, "world": World()}
+    )()
     flops = tokens = 0.0
     for step in range(config.train.steps):
         rows, length = Trainer.batch_shape(stub, step)

@@ -1,6 +1,7 @@
 """The model as a whole: causality, caching and options, each over every kind of model."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from torch import nn
 from primer.errors import UsageError
 from primer.models.config import GPTConfig, NGramConfig
 from primer.models.gpt import GPT, Block
+from primer.recipes.resolve import recipes, resolve
 
 SMALL = {"vocab_size": 11, "context_length": 24, "d_model": 16, "n_layers": 2, "n_heads": 4}
 KINDS = {
@@ -63,6 +65,28 @@ def test_a_later_token_changes_no_earlier_logit(model: GPT) -> None:
         after = model(changed)
         assert torch.equal(before[:, :place], after[:, :place])
         assert not torch.allclose(before[:, place:], after[:, place:])
+
+
+@pytest.mark.parametrize("name", recipes())
+def test_no_recipe_looks_ahead(name: str) -> None:
+    """With weights at random, as it is used and as it is trained (counts of the row's own part left out)."""
+    chosen = resolve(name).config.model
+    sizes = {"vocab_size": 11, "context_length": 24, "d_model": 32, "n_layers": 2, "d_ff": 0}
+    torch.manual_seed(0)
+    model = GPT(replace(chosen, **sizes)).double().eval()  # type: ignore[arg-type]
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    if model.counts is not None:
+        model.counts.fit(torch.randint(11, (500,)))
+    tokens = torch.randint(11, (2, 20))
+    for starts in (None, *([torch.tensor([40, 333])] if model.counts is not None else [])):
+        before = model(tokens, starts=starts)
+        for place in (1, 9, 19):
+            changed = tokens.clone()
+            changed[:, place] = (changed[:, place] + 1) % 11
+            after = model(changed, starts=starts)
+            assert torch.equal(before[:, :place], after[:, :place])
+            assert not torch.allclose(before[:, place:], after[:, place:])
 
 
 def test_cached_reading_gives_the_same_logits(model: GPT) -> None:

@@ -1,6 +1,7 @@
 """What is chosen by measuring leaves no trace, and falls back with a word."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import primer
 import setups
 from primer.models.config import GPTConfig
 from primer.models.gpt import GPT
+from primer.recipes import measure
 from primer.recipes.config import RunConfig
 from primer.recipes.measure import choose_micro_batch
 from primer.training.config import TrainConfig
@@ -57,6 +59,50 @@ def test_the_micro_batch_divides_the_batch_and_leaves_no_trace() -> None:
     assert 1024 <= chosen * 128 <= 48 * 128
     assert torch.equal(torch.get_rng_state(), before)
     assert all(p.grad is None for p in model.parameters())
+
+
+@pytest.mark.parametrize(("compiled_takes", "kept"), [(0.5, True), (1.0, False), (2.0, False)])
+def test_compiling_must_pay(compiled_takes: float, kept: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A compiled model that is no faster is put aside with a word; one that is asked for stays."""
+    trainer: Any = SimpleNamespace(model="plain")
+    monkeypatch.setattr(torch, "compile", lambda model: f"compiled {model}")
+    seconds = {"plain": 1.0, "compiled plain": compiled_takes}
+    monkeypatch.setattr(measure, "_seconds_of_passes", lambda trainer, forward: seconds[forward])
+    said: list[str] = []
+    found = measure.compiled_model(trainer, must_pay=True, tell=said.append)
+    assert found == ("compiled plain" if kept else None)
+    assert [text for text in said if "no faster" in text] == said
+    assert bool(said) != kept
+    assert measure.compiled_model(trainer, must_pay=False, tell=said.append) == "compiled plain"
+
+
+def test_compiling_is_not_tried_unasked_on_a_cpu(
+    text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(model: torch.nn.Module) -> Any:
+        raise AssertionError("tried")
+
+    monkeypatch.setattr(torch, "compile", never)
+    run = primer.train(text_file, flags={**TINY, "train.compile": "auto"}, runs_dir=tmp_path)
+    assert run.config.train.compile == "off"
+
+
+def test_what_was_measured_is_kept_when_a_run_goes_on(
+    text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The micro-batch and the threads: both decide the last bits."""
+    flags = {**TINY, "train.batch_size": 512, "train.micro_batch": 0, "train.threads": 0}
+    monkeypatch.setattr(measure._MicroTrainer, "seconds_a_row", lambda self, rows: abs(rows - 128))
+    run = primer.train(text_file, flags=flags, runs_dir=tmp_path)
+    assert (run.config.train.micro_batch, run.config.train.threads) == (128, 1)
+    monkeypatch.setattr(measure._MicroTrainer, "seconds_a_row", lambda self, rows: abs(rows - 64))
+    torch.set_num_threads(2)
+    try:
+        resumed = primer.resume(run, flags={"train.steps": 4})
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(1)
+    assert (resumed.config.train.micro_batch, resumed.config.train.threads) == (128, 1)
 
 
 def test_a_small_batch_is_not_measured() -> None:

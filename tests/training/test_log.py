@@ -41,6 +41,23 @@ def test_a_tracker_hears_what_was_logged(tmp_path: Path, monkeypatch: pytest.Mon
     assert heard == [("primer", "a-run"), ({"loss": 1.5}, 3), "finished"]
 
 
+def test_tensorboard_writes_into_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[object] = []
+
+    def writer(place: str) -> SimpleNamespace:
+        heard.append(place)
+        return SimpleNamespace(
+            add_scalar=lambda *values: heard.append(values), close=lambda: heard.append("closed")
+        )
+
+    fake = SimpleNamespace(SummaryWriter=writer)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", fake)
+    (tracker,) = open_trackers(["tensorboard"], tmp_path)
+    tracker.log({"loss": 1.5, "lr": 0.1}, 3)
+    tracker.close()
+    assert heard == [str(tmp_path / "tensorboard"), ("loss", 1.5, 3), ("lr", 0.1, 3), "closed"]
+
+
 def test_a_tracker_that_is_not_installed_says_how_to_install_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

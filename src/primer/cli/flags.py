@@ -122,7 +122,11 @@ def _read(verb: Verb[Any], argv: Sequence[str]) -> tuple[list[str], dict[str, An
             continue
         texts = [text] if equals else _following(kind, words, _flag(key))
         value = _value(kind, texts, given.get(key))
-        given[key] = fit(kind, value, key, _flag(key))
+        try:
+            given[key] = fit(kind, value, key, _flag(key))
+        except UsageError as error:
+            error.hint = error.hint or f"primer {verb.name} --help"
+            raise
     return values, given
 
 

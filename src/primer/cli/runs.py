@@ -154,7 +154,9 @@ def report(names: Sequence[str], options: ShowOptions) -> int:
         from primer.cli.plots import save
 
         if not curves:
-            raise UsageError("there is nothing to draw yet", str(loaded[0].path))
+            raise UsageError(
+                "there is nothing to draw yet", str(loaded[0].path), "wait for its first evaluation"
+            )
         heading = loaded[0].path.name if len(loaded) == 1 else ""
         print(f"drawn into {save(curves, options.plot, title=heading)}", file=sys.stderr)
     if options.json:

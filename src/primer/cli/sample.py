@@ -55,7 +55,7 @@ class Options:
 
     def __post_init__(self) -> None:
         if self.n < 1 or (self.tokens is not None and self.tokens < 1):
-            raise UsageError("--n and --tokens must be at least 1")
+            raise UsageError("--n and --tokens must be at least 1", hint="--n=1 --tokens=300")
         if self.interactive and (self.json or self.n > 1):
             raise UsageError(
                 "--interactive writes one sample at a time, as text", hint="leave out --json and --n"
@@ -156,7 +156,9 @@ def piped() -> str | None:
     try:
         return sys.stdin.buffer.read().decode("utf-8").removesuffix("\n") or None  # which echo adds
     except UnicodeDecodeError as error:
-        raise DataError(f"the prompt is not UTF-8 at byte {error.start}", "stdin") from error
+        raise DataError(
+            f"the prompt is not UTF-8 at byte {error.start}", "stdin", "iconv -t utf-8 in front of the pipe"
+        ) from error
 
 
 def converse(model: Run, options: Options, prompt: str | None) -> int:

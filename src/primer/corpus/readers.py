@@ -204,7 +204,9 @@ def read_parquet(path: Path, name: str, decoding: Decoding) -> Iterator[Document
                         raise DataError("this row holds no text", where, hint="drop such rows")
                     yield Document(_checked(text, decoding, where), f"{name}#{number}")
     except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"not a readable Parquet file ({error})", where=str(path)) from error
+        raise DataError(
+            f"not a readable Parquet file ({error})", where=str(path), hint="write or fetch it again"
+        ) from error
 
 
 def _checked(text: str, decoding: Decoding, where: str) -> str:

@@ -54,7 +54,11 @@ class Manifest:
     def read(cls, path: Path) -> Manifest:
         """Raises DataError for whatever `to_json` did not write."""
         if not path.exists():
-            raise DataError(f"this is no shard directory: it has no {MANIFEST}", where=str(path.parent))
+            raise DataError(
+                f"this is no shard directory: it has no {MANIFEST}",
+                str(path.parent),
+                "primer train makes it again",
+            )
         fields = unseal(read_small(path), str(path))
         kind, version = fields.pop("kind", None), fields.pop("version", None)
         if kind != KIND or version != VERSION:

@@ -147,12 +147,6 @@ class GPTConfig:
                 "and no gradient would ever reach it",
                 hint="--model.zero-init-head=false",
             )
-        if self.ngram.counted >= self.context_length:
-            raise UsageError(
-                f"model.ngram.counted={self.ngram.counted} must be less than "
-                f"model.context_length={self.context_length}",
-                hint=f"--model.ngram.counted={self.context_length - 1}",
-            )
         for name in ("rotary_base", "norm_eps", "attention_gain"):
             if not 0 < getattr(self, name) < math.inf:
                 raise UsageError(f"model.{name} must be a positive number, got {getattr(self, name)}")

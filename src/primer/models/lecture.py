@@ -280,7 +280,11 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             hint='save weights in the script: torch.save(model.state_dict(), "model.pt")',
         ) from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise DataError("the file holds tensors, but no state_dict", where=str(path))
+        raise DataError(
+            "the file holds tensors, but no state_dict",
+            where=str(path),
+            hint='save weights in the script: torch.save(model.state_dict(), "model.pt")',
+        )
     return state
 
 

@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from primer.errors import UsageError
 from primer.nn.ngram import ngram_ids
 
 KEYS = 1 << 47
@@ -46,7 +47,12 @@ class CountedNGrams(nn.Module):
 
     @torch.no_grad()
     def fit(self, tokens: Int[Tensor, " N"]) -> None:
-        """Count a text. Takes about a second for a million tokens and K = 6."""
+        """Count a text: about a second for a million tokens and K = 6. UsageError where it has no such contexts."""
+        if len(tokens) <= self.longest:
+            raise UsageError(
+                f"a text of {len(tokens)} tokens has no context of {self.longest}",
+                hint=f"--model.ngram.counted={len(tokens) - 1}, or a longer text",
+            )
         self.fold_size = -(-len(tokens) // self.folds)
         fold = torch.arange(len(tokens)) // self.fold_size
         self.frequencies = torch.bincount(tokens, minlength=self.vocab_size).to(self.frequencies.dtype)

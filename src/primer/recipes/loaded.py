@@ -150,7 +150,9 @@ class Run:
             )
             ids, skipped = self._read(source.documents(), unknown)
             if len(ids) < 2:
-                raise DataError("there is nothing to predict in this text", where=str(text))
+                raise DataError(
+                    "there is nothing to predict in this text", str(text), "a text of two tokens or more"
+                )
         context = self.config.model.context_length
         windows = evaluation_windows(ids, batch_size=max(1, 8192 // context), context_length=context)
         lengths = torch.from_numpy(np.asarray(self.tokenizer.byte_lengths, dtype=np.int64))

@@ -135,7 +135,9 @@ def _file_layers(path: Path, above: tuple[Path, ...]) -> list[Layer]:
     if base is None:
         return [(str(path), values)]
     if not isinstance(base, str):
-        raise UsageError(f"base must be a recipe's name or a .toml file, got {base!r}", str(path))
+        raise UsageError(
+            f"base must be a recipe's name or a .toml file, got {base!r}", str(path), 'base = "shakespeare"'
+        )
     if base in recipes():
         return [*_shipped(base), (str(path), values)]
     if base.endswith(".toml"):
@@ -193,6 +195,8 @@ def _parse(content: bytes, where: str) -> dict[str, Any]:
             'lines like: name = 1, or name = "text", under [model], [data], [optim], [schedule], [train]',
         ) from error
     except RecursionError as error:
-        raise UsageError("not a recipe: nested too deeply", where) from error
+        raise UsageError(
+            "not a recipe: nested too deeply", where, "one level of tables: [model], [train] …"
+        ) from error
     except ValueError as error:  # an integer of more digits than Python reads
-        raise UsageError(f"not a recipe: {error}", where) from error
+        raise UsageError(f"not a recipe: {error}", where, "a smaller number") from error

@@ -43,6 +43,7 @@ from primer.recipes.weights import (
     newest_step,
     point_at_best,
     restore,
+    understood,
 )
 from primer.training import checkpoint
 from primer.training.distributed import World, joined, launch, place, restarted
@@ -137,9 +138,10 @@ def resume(
         shards = open_data(config, found, world)
         at = newest_step(found, world, device, report)
         saved = checkpoint.load(checkpoint.step_directory(found.checkpoints, at))
-        check_origin(saved, shards)
-        check_neighbours(saved, found, config.model)
-        looked = saved.state["progress"]["looked"]
+        with understood(saved):
+            check_origin(saved, shards)
+            check_neighbours(saved, found, config.model)
+            looked = saved.state["progress"]["looked"]
         if at >= config.train.steps and looked == at:
             raise UsageError(
                 f"this run is finished: it has taken {at} of its {config.train.steps} steps",

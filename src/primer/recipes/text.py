@@ -75,5 +75,7 @@ def read_tokenizer(run: RunDirectory) -> Tokenizer:
     try:
         text = run.tokenizer_file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"the tokenizer cannot be read: {error}", where=str(run.tokenizer_file)) from None
+        raise DataError(
+            f"the tokenizer cannot be read: {error}", str(run.tokenizer_file), "another run: primer runs list"
+        ) from None
     return tokenizers.from_json(text, where=str(run.tokenizer_file))

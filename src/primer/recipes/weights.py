@@ -1,6 +1,7 @@
 """Weights between a run's checkpoints and a model: which ones, whether they belong together, and into place."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
@@ -54,6 +55,19 @@ def model_fingerprint(model: GPTConfig) -> str:
     return sha256_of_lines(f"{key} = {value!r}" for key, value in choices.items() if not is_dropout(key))
 
 
+@contextmanager
+def understood(saved: checkpoint.Checkpoint) -> Iterator[None]:
+    """Say where it is when state.json holds something else than this version writes."""
+    try:
+        yield
+    except (KeyError, TypeError) as error:
+        raise DataError(
+            f"state.json is not one of this version ({type(error).__name__}: {error})",
+            where=str(saved.path / "state.json"),
+            hint="the version of primer that wrote it",
+        ) from error
+
+
 def check_origin(saved: checkpoint.Checkpoint, shards: ShardDirectory) -> None:
     """Refuse a checkpoint that belongs to another text or another vocabulary."""
     here_now = (
@@ -91,9 +105,16 @@ def restore(trainer: Trainer, saved: checkpoint.Checkpoint) -> None:
     if trainer.average:
         trainer.average.restore(saved.model, saved.state["averaged"])
     if weights := _under("weights.", saved.optim):
-        put_weights(trainer.model, {**saved.model, **weights}, str(saved.path))
-    trainer.optimizer.load_state_tensors(_under("optim.", saved.optim))
-    trainer.restore(saved.state)
+        averaged = {name for name, _ in trainer.model.named_parameters()}
+        kept = {name: tensor for name, tensor in saved.model.items() if name not in averaged}
+        put_weights(trainer.model, {**kept, **weights}, str(saved.path))
+    try:
+        trainer.optimizer.load_state_tensors(_under("optim.", saved.optim))
+    except DataError as error:
+        error.where = str(saved.path / "optim.safetensors")
+        raise
+    with understood(saved):
+        trainer.restore(saved.state)
 
 
 def load_weights(model: GPT, run: RunDirectory, which: Literal["best", "latest"]) -> None:
@@ -112,7 +133,8 @@ def read_checkpoint(
             "this run has no checkpoint yet", where=str(run.path), hint="another run: primer runs list"
         )
     saved = checkpoint.load(path)
-    check_neighbours(saved, run, model)
+    with understood(saved):
+        check_neighbours(saved, run, model)
     return saved
 
 

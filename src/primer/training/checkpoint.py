@@ -24,7 +24,11 @@ from primer.assets import sha256_of, sync, write_atomically
 from primer.errors import DataError
 
 FORMAT = 1
+REMEDY = "primer resume, which goes on from the run's newest whole checkpoint"
 FILES = ("model.safetensors", "optim.safetensors", "state.json")
+
+
+OTHER = "the checkpoint of a run with this very model"
 
 
 @dataclass(frozen=True)
@@ -101,12 +105,12 @@ def read_manifest(path: Path) -> dict[str, Any]:
         whole = set(manifest["files"]) == set(FILES)
     except FileNotFoundError:
         raise DataError(
-            "this checkpoint has no manifest, so it was never finished", where=str(path)
+            "this checkpoint has no manifest, so it was never finished", str(path), REMEDY
         ) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise DataError(f"the manifest cannot be read: {error}", where=str(file)) from None
+        raise DataError(f"the manifest cannot be read: {error}", str(file), REMEDY) from None
     if written != _digest(manifest):
-        raise DataError("the manifest was altered", where=str(file))
+        raise DataError("the manifest was altered", str(file), REMEDY)
     if known > FORMAT:
         raise DataError(
             f"this checkpoint has format {known}, this version of primer reads up to {FORMAT}",
@@ -114,21 +118,20 @@ def read_manifest(path: Path) -> dict[str, Any]:
             hint="use the version of primer that wrote it, or a newer one",
         )
     if not whole:
-        raise DataError(f"the manifest must list {', '.join(FILES)} and nothing else", where=str(file))
+        raise DataError(f"the manifest must list {', '.join(FILES)} and nothing else", str(file), REMEDY)
     return manifest
 
 
 def check_file(file: Path, fact: dict[str, Any]) -> None:
     """Compare a file with its line in the manifest."""
-    remedy = "resume from an older checkpoint of this run (primer does so by itself)"
     if not file.is_file():
-        raise DataError("a file of the checkpoint is missing", where=str(file), hint=remedy)
+        raise DataError("a file of the checkpoint is missing", where=str(file), hint=REMEDY)
     size = file.stat().st_size
     if size != fact["size"]:
-        raise DataError(f"the file has {size} bytes, not {fact['size']}", where=str(file), hint=remedy)
+        raise DataError(f"the file has {size} bytes, not {fact['size']}", where=str(file), hint=REMEDY)
     if sha256_of(file) != fact["sha256"]:
         raise DataError(
-            "the file was altered: its SHA-256 is not the manifest's", where=str(file), hint=remedy
+            "the file was altered: its SHA-256 is not the manifest's", where=str(file), hint=REMEDY
         )
 
 
@@ -215,18 +218,21 @@ def match(have: dict[str, Tensor], want: dict[str, Tensor], where: str) -> None:
             raise DataError(
                 f"{name} has the shape {tuple(tensor.shape)}, this model needs {tuple(want[name].shape)}",
                 where=where,
+                hint=OTHER,
             )
         if tensor.dtype != want[name].dtype:
             kinds = [str(each.dtype).removeprefix("torch.") for each in (tensor, want[name])]
-            raise DataError(f"{name} holds {kinds[0]}, this model needs {kinds[1]}", where=where)
+            raise DataError(f"{name} holds {kinds[0]}, this model needs {kinds[1]}", where, OTHER)
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise DataError(f"{name} contains a number that is not finite", where=where)
+            raise DataError(
+                f"{name} contains a number that is not finite", where, "an older checkpoint, or a new run"
+            )
 
 
 def _no_strangers(names: list[str], verb: str, where: str) -> None:
     if names:
         rest = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        raise DataError(f"the checkpoint {verb} {', '.join(names[:3])}{rest}", where=where)
+        raise DataError(f"the checkpoint {verb} {', '.join(names[:3])}{rest}", where, OTHER)
 
 
 def _write_tensors(file: Path, tensors: dict[str, Tensor]) -> None:
@@ -250,7 +256,7 @@ def _read_tensors(file: Path) -> dict[str, Tensor]:
         # From bytes, not memory-mapped: a file that shrinks while mapped kills its reader with SIGBUS.
         return safetensors.torch.load(file.read_bytes())
     except (safetensors.SafetensorError, ValueError, KeyError) as error:
-        raise DataError(f"this is not a safetensors file: {error}", where=str(file)) from None
+        raise DataError(f"this is not a safetensors file: {error}", str(file), REMEDY) from None
 
 
 def _fact(file: Path) -> dict[str, Any]:

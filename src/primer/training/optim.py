@@ -78,17 +78,23 @@ class _Group:
 
 
 def _check_fit(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """DataError unless `state` has the names, shapes and dtypes of `expected`; looked at before any is copied."""
+    """DataError unless `state` has `expected`'s names, shapes, dtypes, and finite numbers; before any is copied."""
+    remedy = "the optimizer that the run was trained with, or --init-from to take its weights alone"
     if different := sorted(set(state) ^ set(expected)):
         problem = "has no place for" if different[0] in state else "lacks"
-        raise DataError(f"the optimizer state {problem} {different[0]} ({len(different)} names differ)")
+        raise DataError(
+            f"the optimizer state {problem} {different[0]} ({len(different)} names differ)", hint=remedy
+        )
     for name, mine in expected.items():
         theirs = state[name]
         if theirs.shape != mine.shape or theirs.dtype != mine.dtype:
             raise DataError(
                 f"optimizer state {name} is {theirs.dtype} {tuple(theirs.shape)}, "
-                f"the model needs {mine.dtype} {tuple(mine.shape)}"
+                f"the model needs {mine.dtype} {tuple(mine.shape)}",
+                hint=remedy,
             )
+        if not torch.isfinite(theirs).all():
+            raise DataError(f"optimizer state {name} contains a number that is not finite", hint=remedy)
 
 
 class AdamW(_Group):
