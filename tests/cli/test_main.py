@@ -194,7 +194,7 @@ def test_a_full_disk_under_stdout_is_told() -> None:
 
 def test_a_stream_that_lacks_a_character_is_no_error() -> None:
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
-    words = [sys.executable, "-m", "primer.cli.main", "train", "--help"]
+    words = [sys.executable, "-m", "primer", "train", "--help"]
     done = subprocess.run(words, capture_output=True, env=environment, check=False)
     assert done.returncode == 0
     assert done.stdout.isascii()

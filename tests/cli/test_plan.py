@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from primer import device
-from primer.cli import plan as plans
+from primer.cli.plan import about, megabytes
 from primer.models import count
+from primer.recipes import plan as plans
 from primer.recipes.build import build_model
 from primer.recipes.resolve import resolve
 from primer.training.distributed import World
@@ -100,11 +101,11 @@ def test_a_machine_is_measured_once(measured: list[str]) -> None:
     [(0.4, "0 s"), (89, "89 s"), (90, "2 min"), (5399, "90 min"), (5400, "1.5 h"), (360_000, "100.0 h")],
 )
 def test_durations_are_no_more_exact_than_they_are_known(seconds: float, said: str) -> None:
-    assert plans.about(seconds) == said
+    assert about(seconds) == said
 
 
 @pytest.mark.parametrize(
     ("size", "said"), [(0, "0.0 MB"), (999e6, "999.0 MB"), (1e9, "1.0 GB"), (2.55e10, "25.5 GB")]
 )
 def test_sizes(size: float, said: str) -> None:
-    assert plans.megabytes(size) == said
+    assert megabytes(size) == said

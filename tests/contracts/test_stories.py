@@ -350,7 +350,7 @@ def test_a_model_whose_logits_are_no_numbers_still_ends_as_diverged(
     def refuse(*values: Any, **more: Any) -> str:
         raise DataError("the logits are not finite")
 
-    monkeypatch.setattr(session, "write", refuse)
+    monkeypatch.setattr(session, "stream", refuse)
     run = train(text_file, tmp_path, **{"train.sample_every": 2})
     assert summarise(run.directory).status == "finished"
     assert run.directory.samples.rows() == []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
 
 import pytest
 import torch
@@ -11,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from primer.errors import DataError, UsageError
-from primer.generation.sampling import Sampling
-from primer.generation.text import Writer, stream, streams, write
+from primer.generation.text import Writer, stream, streams
 from primer.models.config import GPTConfig
 from primer.models.gpt import GPT
 from primer.tokens.char import ByteTokenizer, CharTokenizer
@@ -131,21 +129,6 @@ def test_bytes_never_show_half_a_character():
     pieces = list(stream(model_for(256), tokenizer, "é", max_tokens=200, seed=5))
     assert "".join(pieces) == "".join(pieces).encode().decode()
     assert len(pieces) < 200
-
-
-def test_write_is_the_prompt_and_what_follows():
-    @dataclass
-    class Wanted:
-        tokens: int = 20
-        temperature: float = 0.5
-        top_k: int = 3
-        top_p: float = 0.9
-
-    model = model_for(CHARS.vocab_size)
-    sampling = Sampling(temperature=0.5, top_k=3, top_p=0.9)
-    added = "".join(stream(model, CHARS, "not", max_tokens=20, sampling=sampling, seed=9))
-    assert len(added) == 20
-    assert write(model, CHARS, "not", Wanted(), seed=9) == "not" + added
 
 
 def test_bad_prompts():

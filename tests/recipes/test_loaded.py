@@ -142,3 +142,16 @@ def test_a_checkpoint_of_other_data_is_refused(trained: primer.Run, name: str, k
     other = dataclasses.replace(saved, state={**saved.state, name: "0" * 64})
     with pytest.raises(DataError, match=f"made with other {kind}"):
         check_origin(other, shards)
+
+
+def test_samples_on_the_way_are_what_the_run_writes_afterwards(trained: primer.Run, tmp_path: Path) -> None:
+    """`[sample]` is read in one way while training and after it, and step and seed decide the draw."""
+    file = trained.path.parent.parent / "text.txt"
+    chosen = {"train.sample_every": 8, "sample.temperature": 0.7, "sample.top_k": 3, "sample.top_p": 0.8}
+    run = primer.train(file, flags={**FLAGS, **chosen}, runs_dir=tmp_path)
+    last = primer.load(run, checkpoint="latest")
+    expected = last.generate(seed=run.config.seed + 8, temperature=0.7, top_k=3, top_p=0.8)
+    assert [row["text"] for row in run.directory.samples.rows()] == [f"two{expected}"]
+    for key, value in (("temperature", -1.0), ("top_k", -1), ("top_p", 0.0), ("tokens", 0)):
+        with pytest.raises(UsageError, match=rf"sample\.{key} must be"):
+            primer.train(file, flags={**FLAGS, f"sample.{key}": value}, runs_dir=tmp_path)

@@ -157,8 +157,6 @@ def _first_line(error: BaseException) -> str:
 
 
 def _say(lines: Sequence[tuple[str, str]]) -> None:
-    import os
-
     bold = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
     for name, text in lines:
         label = f"{name + ':':<7}"
@@ -168,13 +166,7 @@ def _say(lines: Sequence[tuple[str, str]]) -> None:
 
 def _silence_stdout() -> None:
     """Python flushes stdout once more when it ends; give what cannot be written somewhere to go."""
-    import os
-
     try:
         sys.stdout.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-if __name__ == "__main__":
-    sys.exit(main())

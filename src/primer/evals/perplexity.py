@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from primer.data.batches import Batch
+from primer.nn.mode import reading
 
 
 @dataclass(frozen=True)
@@ -28,14 +29,9 @@ class Score:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Without dropout and without gradients; the model's mode is put back afterwards."""
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        model.train(was_training)
+    """Without dropout and without gradients; the model's modes are put back afterwards."""
+    with reading(model), torch.inference_mode():
+        yield
 
 
 def score(

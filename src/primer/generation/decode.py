@@ -19,6 +19,7 @@ from torch import Tensor
 from primer.errors import UsageError
 from primer.generation.sampling import Sampling, choose
 from primer.models.gpt import GPT
+from primer.nn.mode import reading
 
 
 @torch.no_grad()
@@ -45,10 +46,8 @@ def generate(
     cache = model.new_cache(len(prompt)) if use_cache else None
     ended = torch.zeros(len(prompt), dtype=torch.bool, device=prompt.device)
     ids = window[:, -1]
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        unread = window
+    unread = window
+    with reading(model):
         for _ in range(max_tokens):
             logits = model(unread, cache)[:, -1]
             ids = torch.where(ended, ids, choose(logits, sampling, generator, previous=window))
@@ -63,9 +62,6 @@ def generate(
                 unread = window = window[:, -max(1, context // 2) :]
                 if cache:
                     cache.reset()
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
 
 
 def check_prompt(prompt: Int[Tensor, "B T"], vocab_size: int) -> None:

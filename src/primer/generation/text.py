@@ -7,7 +7,6 @@ other text, so what could still become one waits until it cannot.
 
 import codecs
 from collections.abc import Callable, Collection, Iterator
-from typing import Protocol, runtime_checkable
 
 import torch
 
@@ -16,35 +15,6 @@ from primer.generation.decode import generate
 from primer.generation.sampling import Sampling
 from primer.models.gpt import GPT
 from primer.tokens.tokenizer import Tokenizer
-
-
-@runtime_checkable
-class Wanted(Protocol):
-    """What a sample should be: the fields of a run's `[sample]` that `write` reads."""
-
-    @property
-    def tokens(self) -> int:
-        """How many, at most."""
-
-    @property
-    def temperature(self) -> float:
-        """As in `Sampling`."""
-
-    @property
-    def top_k(self) -> int:
-        """As in `Sampling`."""
-
-    @property
-    def top_p(self) -> float:
-        """As in `Sampling`."""
-
-
-def write(model: GPT, tokenizer: Tokenizer, prompt: str, wanted: Wanted, *, seed: int | None = None) -> str:
-    """The prompt and what the model adds to it."""
-    sampling = Sampling(temperature=wanted.temperature, top_k=wanted.top_k, top_p=wanted.top_p)
-    return prompt + "".join(
-        stream(model, tokenizer, prompt, max_tokens=wanted.tokens, sampling=sampling, seed=seed)
-    )
 
 
 def stream(

@@ -9,6 +9,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from primer.errors import UsageError, nearest
+from primer.nn.mode import reading
 from primer.nn.probe import Listener, probes
 
 
@@ -64,11 +65,6 @@ def trace(model: nn.Module, tokens: Int[Tensor, "B T"], wanted: Iterable[str] = 
 
         return listener
 
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad(), listening(model, {name: keep(name) for name in chosen}):
-            model(tokens)
-    finally:
-        model.train(was_training)
+    with reading(model), torch.no_grad(), listening(model, {name: keep(name) for name in chosen}):
+        model(tokens)
     return seen

@@ -109,7 +109,7 @@ class GPTConfig:
     init_std: float = 0.02
     """Standard deviation of GPT-2's initialisation; 0: 1/√(inputs), which keeps the size of what goes through."""
     embedding_std: float = 0.0
-    """Standard deviation of the embeddings. 0: as `init_std`."""
+    """Standard deviation of the token embedding. 0: as `init_std`."""
     depth_scaled_init: bool = True
     """Projections into the residual stream start √(2L) smaller (GPT-2 paper §2.3); only with init="gpt2"."""
     zero_init_projections: bool = False

@@ -98,7 +98,9 @@ def activation_bytes(config: GPTConfig, batch_size: int, context_length: int | N
     q_k_v = C + 2 * KV + (C + KV) * ((config.positions == "rotary") + config.qk_norm)
     pattern = config.n_heads * T if config.pattern_dropout else 0
     hidden = {"relu": 1, "gelu": 2, "relu2": 2, "swiglu": 4}[config.activation] * config.feed_forward_width
-    masks = C * ((config.attention_dropout > 0) + (config.feed_forward_dropout > 0)) / FLOAT  # one byte each
+    masks = (
+        C * ((config.attention_dropout > 0) + (config.feed_forward_dropout > 0)) / FLOAT
+    )  # a byte each, as on a GPU
     layer = norms + q_k_v + pattern + C + hidden + masks
     outside = 2 * C + 2 * V  # the final norm; logits and their log-probabilities
     outside += (

@@ -10,7 +10,8 @@ Where a context was never seen, p_k = p_{k−1}; p_0 is how frequent each token 
 
 A model that trains on the text that was counted would learn to trust counts that know the answer. So the text is
 cut into folds, and a window of one fold is trained with the counts of the others (deleted estimation, Jelinek &
-Mercer 1980). The counts of all folds serve everything else.
+Mercer 1980); p_0 alone, in which one window weighs nothing, is always that of the whole text. The counts of all folds
+serve everything else.
 """
 
 from collections.abc import Mapping

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from primer.errors import UsageError
+from primer.generation.config import Sampling
 from primer.models.config import GPTConfig
 from primer.training.config import OptimConfig, ScheduleConfig, TrainConfig
 
@@ -58,15 +59,17 @@ class SampleConfig:
     """Only among the likeliest that together reach this probability (Holtzman et al. 2020)."""
 
     def __post_init__(self) -> None:
-        limits = {
-            "tokens": (self.tokens >= 1, "at least 1"),
-            "temperature": (self.temperature >= 0, "0 or more"),
-            "top_k": (self.top_k >= 0, "0 or more"),
-            "top_p": (0 < self.top_p <= 1, "above 0 and at most 1"),
-        }
-        for name, (fine, wanted) in limits.items():
-            if not fine:
-                raise UsageError(f"sample.{name} must be {wanted}, got {getattr(self, name)}")
+        if self.tokens < 1:
+            raise UsageError(f"sample.tokens must be at least 1, got {self.tokens}")
+        try:
+            _ = self.sampling
+        except UsageError as error:
+            raise UsageError(f"sample.{error.cause}") from None
+
+    @property
+    def sampling(self) -> Sampling:
+        """How each token is chosen."""
+        return Sampling(temperature=self.temperature, top_k=self.top_k, top_p=self.top_p)
 
 
 def title(config: RunConfig) -> str:

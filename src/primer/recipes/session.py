@@ -14,7 +14,7 @@ from primer.data.batches import Batch
 from primer.data.shards import ShardDirectory
 from primer.errors import DataError
 from primer.evals.perplexity import Score, score
-from primer.generation.text import write
+from primer.generation.text import stream
 from primer.recipes.build import validation_batches
 from primer.recipes.config import RunConfig
 from primer.recipes.directory import RunDirectory
@@ -147,7 +147,15 @@ class Session:
             if prompt != wanted.prompt and not self.run.samples.file.exists():
                 self.reporter.on_message(f"samples begin with {prompt!r}: this text lacks {wanted.prompt!r}")
             with self.trainer.averaged():
-                text = write(self.trainer.model, tokenizer, prompt, wanted, seed=self.config.seed + step)
+                pieces = stream(
+                    self.trainer.model,
+                    tokenizer,
+                    prompt,
+                    max_tokens=wanted.tokens,
+                    sampling=wanted.sampling,
+                    seed=self.config.seed + step,
+                )
+                text = prompt + "".join(pieces)
         except DataError as error:  # logits that are not finite: whether to go on is for the loop to say
             self.reporter.on_message(f"no sample after step {step}: {error.cause}")
             return
