@@ -227,18 +227,32 @@ def test_a_disk_that_takes_so_many_writes_and_no_more(
     went_on(done, cause, find("latest", tmp_path / "runs"), whole)
 
 
+@pytest.mark.parametrize(
+    ("context", "width", "rows", "megabytes"),
+    [
+        (128, 2048, 64, 150),
+        (64, 4096, 64, 150),
+        *(pytest.param(128, 2048, 64, size, marks=LONG) for size in (130, 170, 190, 210)),
+    ],
+)
 def test_out_of_memory_suggests_a_micro_batch_with_which_it_goes_on(
-    primer_process: Any, train: list[str], tmp_path: Path
+    context: int,
+    width: int,
+    rows: int,
+    megabytes: int,
+    primer_process: Any,
+    train: list[str],
+    tmp_path: Path,
 ) -> None:
-    """Sixty-four rows at once do not fit; one at a time does, in the same memory."""
+    """All rows at once do not fit; one at a time does, in the same memory."""
     large = [
-        "--model.context-length=128",
-        "--model.d-ff=2048",
-        "--train.batch-size=64",
-        "--train.micro-batch=64",
+        f"--model.context-length={context}",
+        f"--model.d-ff={width}",
+        f"--train.batch-size={rows}",
+        f"--train.micro-batch={rows}",
     ]
     words = [*train, *large, "--train.steps=1", "--schedule.warmup=0", "--train.sample-every=0"]
-    surroundings = {"cwd": tmp_path, "memory": 150 << 20}
+    surroundings = {"cwd": tmp_path, "memory": megabytes << 20}
     done = primer_process(words, **surroundings)
     assert done.code == 3
     cause, hint = last_words(done.err)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -76,33 +77,58 @@ def test_one_against_two_processes(tmp_path: Path, text_file: Path) -> None:
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
 
 
+KILLED = {**FLAGS, "train.steps": 300, "train.checkpoint-every": 20, "train.evaluate-every": 100}
+
+
+@pytest.fixture(scope="module")
+def longer(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], list[float]]:
+    """The words of a training by two processes, and its losses where nobody is killed."""
+    place = tmp_path_factory.mktemp("longer")
+    text = place / "text.txt"
+    text.write_text("".join(f"{n} times {n} is {n * n}.\n" for n in range(300)))
+    words = ["train", str(text), *(f"--{name}={value}" for name, value in KILLED.items())]
+    primer(2, *words, f"--runs-dir={place / 'runs'}")
+    return words, losses_of(find("latest", place / "runs"))
+
+
+def losses_of(run: RunDirectory) -> list[float]:
+    return [row["loss"] for row in run.metrics.rows() if "loss" in row]
+
+
 @pytest.mark.timeout(600)
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds the processes under /proc")
-def test_a_rank_that_is_killed_is_started_again(tmp_path: Path, text_file: Path) -> None:
+@pytest.mark.parametrize(
+    ("at", "rank"),
+    [
+        (50, 1),
+        (3, 0),
+        (201, 0),
+        *(pytest.param(at, at % 2, marks=pytest.mark.slow) for at in random.Random(1).sample(range(290), 27)),
+    ],
+)
+def test_a_rank_that_is_killed_is_started_again(
+    at: int, rank: int, tmp_path: Path, longer: tuple[list[str], list[float]]
+) -> None:
     """torchrun starts all processes again, and they go on with their run as if nothing had happened."""
-    flags = {**FLAGS, "train.steps": 300, "train.checkpoint-every": 20, "train.evaluate-every": 100}
-    words = ["train", str(text_file), *(f"--{name}={value}" for name, value in flags.items())]
-    primer(2, *words, f"--runs-dir={tmp_path / 'whole'}")
-
+    words, losses = longer
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     command = [*launcher, "--max-restarts=1", "-m", "primer", *words, f"--runs-dir={tmp_path / 'killed'}"]
     with open(tmp_path / "said", "wb") as said:
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         launched = subprocess.Popen(command, stdout=said, stderr=said, env=environment)
         try:
-            steps = 0
-            while steps < 50 and launched.poll() is None:
-                time.sleep(0.05)
+            steps = -1
+            while steps < at and launched.poll() is None:
+                time.sleep(0.01)
                 files = list((tmp_path / "killed").glob("*/metrics.jsonl"))
-                steps = len(files[0].read_bytes().splitlines()) if files else 0
+                steps = len(files[0].read_bytes().splitlines()) if files else -1
             children = Path(f"/proc/{launched.pid}/task/{launched.pid}/children").read_text().split()
-            os.kill(int(children[-1]), signal.SIGKILL)
+            os.kill(int(children[rank]), signal.SIGKILL)
             assert launched.wait(timeout=300) == 0, (tmp_path / "said").read_text()
         finally:
             launched.kill()
             launched.wait()
     (directory,) = [path for path in (tmp_path / "killed").iterdir() if path.is_dir()]
-    runs = [find("latest", tmp_path / "whole"), RunDirectory(directory)]
-    assert runs[1].read_facts()["resumed"]
-    losses = [[row["loss"] for row in run.metrics.rows() if "loss" in row] for run in runs]
-    assert losses[0] == losses[1]
+    run = RunDirectory(directory)
+    assert run.read_facts()["resumed"]
+    assert losses_of(run) == losses
