@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -37,13 +38,13 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 def score(
     model: nn.Module,
     batches: Iterable[Batch],
-    byte_lengths: Tensor,
+    byte_lengths: Int[Tensor, " V"],
     *,
     total: Callable[[Tensor], Tensor] = lambda sums: sums,
 ) -> Score:
     """Score every target in `batches` once.
 
-    byte_lengths: (V,) the UTF-8 bytes that each token stands for.
+    byte_lengths: the UTF-8 bytes that each token stands for.
     total: adds the three sums up over several processes that each score a part of the text.
     """
     device = next(model.parameters()).device

@@ -32,8 +32,8 @@ def generate(
     generator: torch.Generator | None = None,
     stop: Collection[int] = (),
     use_cache: bool = True,
-) -> Iterator[Tensor]:
-    """Yield up to `max_tokens` times the next id of each row, (B,): several samples are several equal rows.
+) -> Iterator[Int[Tensor, " B"]]:
+    """Yield up to `max_tokens` times the next id of each row: several samples are several equal rows.
 
     A row that drew an id of `stop` has ended and repeats that id; when all rows have ended, so does the
     iterator. The model is in evaluation mode while this runs (no dropout) and is put back into its modes

@@ -144,12 +144,13 @@ class GPT(nn.Module):
         if self.ngrams is not None:
             x = x + self.ngrams(tokens, cache.recent if cache else None)
         if self.counts_in is not None and log_p is not None:
-            x = x + self.counts_in(log_p[:, :, -1].clamp(min=-12) * 0.3 + 1)  # about −2.6 … 1
+            # of the longest context; scaled to about −2.6 … 1, the size of what else comes in
+            x = x + self.counts_in(log_p[:, :, -1].clamp(min=-12) * 0.3 + 1)
         return self.embedding_norm(x)
 
     @property
     def memory(self) -> int:
-        """How many tokens before the first one n-grams look back at."""
+        """How many tokens n-grams look back at, before the present one."""
         hashed = self.ngrams.memory if self.ngrams is not None else 0
         return max(hashed, self.config.ngram.counted - 1)
 

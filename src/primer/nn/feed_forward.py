@@ -35,13 +35,13 @@ def relu2(x: Float[Tensor, "*B F"]) -> Float[Tensor, "*B F"]:
     return out
 
 
-def gelu(x: Tensor) -> Tensor:
+def gelu(x: Float[Tensor, "*B F"]) -> Float[Tensor, "*B F"]:
     """GELU by its tanh formula, the one that GPT-2 was trained with — Hendrycks & Gimpel 2016, §2."""
     return F.gelu(x, approximate="tanh")
 
 
 def swiglu(x: Float[Tensor, "*B gated"]) -> Float[Tensor, "*B F"]:
-    """Swish(gate) × value, both halves of one projection — Shazeer 2020, eq. 6."""
+    """Swish(gate) × value, the two halves (F each) of one projection (2·F) — Shazeer 2020, eq. 6."""
     gate, value = x.chunk(2, dim=-1)
     return F.silu(gate) * value
 

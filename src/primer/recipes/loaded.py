@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,8 +35,6 @@ class Run:
         self.path = run.path
         self.config = run.read_config()
         self.which = which
-        self._model: GPT | None = None
-        self._tokenizer: Tokenizer | None = None
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
@@ -43,21 +42,17 @@ class Run:
     def __fspath__(self) -> str:
         return str(self.path)
 
-    @property
+    @cached_property
     def tokenizer(self) -> Tokenizer:
         """Text ↔ ids of this run."""
-        if self._tokenizer is None:
-            self._tokenizer = read_tokenizer(self.directory)
-        return self._tokenizer
+        return read_tokenizer(self.directory)
 
-    @property
+    @cached_property
     def model(self) -> GPT:
-        """The trained model, ready to read and to write."""
-        if self._model is None:
-            model = GPT(self.config.model).to(self._device()).eval()
-            load_weights(model, self.directory, self.which)
-            self._model = model  # only now: a model whose weights were refused must not write
-        return self._model
+        """The trained model, ready to read and to write. One whose weights were refused is not kept."""
+        model = GPT(self.config.model).to(self._device()).eval()
+        load_weights(model, self.directory, self.which)
+        return model
 
     def _device(self) -> torch.device:
         """Where the run was trained, if this machine has such a device; else the best that it has."""

@@ -100,9 +100,9 @@ def train(
             run = directory.create(Path(runs_dir), directory_name(config))
             stack.enter_context(RunLock(run.path))
             begin(run, config, shards, device, origin, started)
-        number = world.first(int(run.id, 16) if world.is_first else 0, device)
-        if not world.is_first:
-            run = directory.find(f"{number:06x}", runs_dir)
+            world.first(int(run.id, 16), device)  # tells the others, who find it by now
+        else:
+            run = directory.find(f"{world.first(0, device):06x}", runs_dir)
         return work(run, config, trainer, shards, report)
 
 

@@ -8,10 +8,11 @@ from torch import Tensor, nn
 
 
 class WeightAverage:
-    """mean ← d · mean + (1 − d) · weights after every step — Polyak & Juditsky 1992, with exponential weights.
+    """mean ← d · mean + (1 − d) · weights after every step: Polyak & Juditsky 1992 average all steps alike, here
+    the late ones count most.
 
-    d starts near 0 and rises to `decay`, d = min(decay, (1 + n) / (10 + n)), so that the random start is
-    forgotten.
+    d starts near 0 and rises to `decay`, d = min(decay, (1 + n) / (10 + n)), n the steps so far, so that the random
+    start is forgotten (the ramp of TensorFlow's ExponentialMovingAverage).
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:

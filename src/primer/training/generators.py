@@ -3,6 +3,7 @@
 import base64
 
 import torch
+from jaxtyping import UInt8
 from torch import Tensor
 
 from primer.training.distributed import World
@@ -10,12 +11,12 @@ from primer.training.distributed import World
 State = dict[str, str]
 
 
-def encode(state: Tensor) -> str:
-    """A generator's state (uint8) as text."""
+def encode(state: UInt8[Tensor, " n"]) -> str:
+    """A generator's state as text."""
     return base64.b64encode(state.cpu().numpy().tobytes()).decode("ascii")
 
 
-def decode(text: str) -> Tensor:
+def decode(text: str) -> UInt8[Tensor, " n"]:
     """The inverse of `encode`."""
     return torch.frombuffer(bytearray(base64.b64decode(text)), dtype=torch.uint8)
 

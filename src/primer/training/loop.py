@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
@@ -110,7 +111,7 @@ class Trainer:
         self.progress.bad_steps = 0 if finite else self.progress.bad_steps + 1
         return {"loss": loss_value, "grad_norm": norm_value, "lr_factor": factor, "applied": finite}
 
-    def accumulate(self, batch: Batch) -> Tensor:
+    def accumulate(self, batch: Batch) -> Float[Tensor, ""]:
         """Gradients of the mean loss over the batch, a micro-batch at a time; returns that loss."""
         device = self.precision.device
         rows = max(1, self.micro_batch * self.context_length // batch.inputs.shape[1])
@@ -134,7 +135,7 @@ class Trainer:
         """Whether every weight is a finite number; a device is waited for once."""
         return bool(torch.stack([torch.isfinite(p).all() for p in self.parameters]).all())
 
-    def origins(self, starts: Tensor) -> dict[str, Tensor]:
+    def origins(self, starts: Int[Tensor, " B"]) -> dict[str, Tensor]:
         """Counted n-grams must know which part of the training text a row is, to leave it out."""
         return {} if self.model.counts is None else {"starts": starts.to(self.precision.device)}
 
