@@ -11,7 +11,8 @@ import primer
 from primer.cli.main import main
 from primer.recipes.resolve import recipes
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 TINY: dict[str, Any] = {
     "model.d_model": 16,
     "model.n_layers": 1,
@@ -55,6 +56,13 @@ def test_every_verb_that_is_shown_exists(capsys: pytest.CaptureFixture[str]) -> 
 def test_the_table_of_recipes_is_whole() -> None:
     listed = re.findall(r"^\| `([\w-]+)` \|", README, re.M)
     assert sorted(listed) == sorted(recipes())
+
+
+def test_the_figures_are_the_receipts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import readme
+
+    assert readme.rewritten(README) == README, "python benchmarks/readme.py"
 
 
 def test_the_python_runs(real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,6 +106,37 @@ def test_an_end_is_not_kept_waiting_by_an_evaluation(
     assert left_by(run) == whole
 
 
+def test_what_is_made_up_for_is_made_once(
+    text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: list[Any]
+) -> None:
+    """The run goes on, is evaluated and sampled, and dies before it can save that it was."""
+    record = Session.record
+
+    def interrupting(self: Session, row: dict[str, Any]) -> None:
+        record(self, row)
+        if row["step"] == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    class Full(BaseException):
+        pass
+
+    def full(*values: Any, **more: Any) -> None:
+        raise Full
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Session, "record", interrupting)
+        with pytest.raises(StoppedError):
+            train(text_file, tmp_path / "runs")
+    run = find("latest", tmp_path / "runs")
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save", full)
+        with pytest.raises(Full):
+            primer.resume("latest", runs_dir=tmp_path / "runs")
+    assert (evaluated(run), len(run.samples.rows())) == ([4], 1)
+    primer.resume("latest", runs_dir=tmp_path / "runs")
+    assert left_by(run) == whole
+
+
 def test_what_was_saved_last_stays_where_a_damaged_one_had_a_higher_number(
     text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

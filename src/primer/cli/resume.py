@@ -21,8 +21,8 @@ VERB = Verb(
     name="resume",
     takes="RUN",
     about="Go on where a run stopped, bit for bit as if it never had. RUN is a path, the beginning of an id, "
-    "or latest. The flags of primer train (primer train --help) change the run from here on, except for what "
-    "decides the shape of the model, the text, and the seed.",
+    "or latest. The flags of primer train (primer train --help) change the run from here on, except for the "
+    "model (its dropout may change), the text, and the seed.",
     examples=(
         "primer resume latest",
         "primer resume 3fa9c1 --train.steps=5000",

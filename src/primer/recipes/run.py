@@ -157,8 +157,8 @@ def resume(
         if world.is_first:
             checkpoint.forget_after(found.checkpoints, at)
             point_at_best(found, trainer.progress.best_step)
-            found.metrics.trim(trainer.progress.step)
-            found.samples.trim(trainer.progress.step)
+            found.metrics.trim(at, looked)
+            found.samples.trim(looked)
             found.write_config(config)
             found.update_facts(status="training", resumed=[*found.read_facts().get("resumed", []), at])
             report.on_message(f"going on after step {at}")

@@ -46,10 +46,11 @@ class JsonLines:
                 found.append(row)
         return found
 
-    def trim(self, last_step: int) -> None:
-        """Forget the rows after `last_step`: they belong to a future that did not happen."""
+    def trim(self, last_step: int, last_score: int | None = None) -> None:
+        """Forget the rows after `last_step`, and scores after `last_score`: of a future that did not happen."""
+        scores = last_step if last_score is None else last_score
         if self.file.exists():
-            kept = [row for row in self.rows() if row["step"] <= last_step]
+            kept = [row for row in self.rows() if row["step"] <= (scores if "val_loss" in row else last_step)]
             write_atomically(self.file, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept))
 
 

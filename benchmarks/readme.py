@@ -1,0 +1,115 @@
+"""README's figures, from the receipts: `python benchmarks/readme.py` writes them anew; a test holds README to them."""
+
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+BEGIN, END = "<!-- figures -->\n", "<!-- end of figures -->\n"
+
+
+def figures(name: str) -> dict[str, Any]:
+    """What a receipt says."""
+    receipt = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text(encoding="utf-8"))
+    found: dict[str, Any] = receipt["figures"]
+    return found
+
+
+def step_rows() -> list[tuple[str, str]]:
+    """A training step at the lecture's sizes."""
+    step = figures("step")
+    ours = [step["primer, dropout 0.2"], step["primer, no dropout"]]
+    with_dropout, without = (
+        f"{each['times_the_script']:.2f} × the script, at {each['share_of_matmul_rate']:.0%} of the matmul rate"
+        for each in ours
+    )
+    peak = [each["peak_megabytes"] / 1000 for each in (ours[0], step["script"])]
+    fetching = max(each["share_spent_fetching"] for each in ours)
+    return [
+        ("a training step at the lecture's model and batch, dropout 0.2", with_dropout),
+        ("… without dropout", without),
+        ("… its peak memory", f"{peak[0]:.1f} GB; the script's {peak[1]:.1f} GB"),
+        ("… the share of it that fetching batches takes", f"{fetching:.2%}"),
+    ]
+
+
+def race_rows() -> list[tuple[str, str]]:
+    """Seconds to a validation loss, and how many times the script's."""
+    race = figures("race")
+    rows = []
+    for recipe in ("shakespeare", "shakespeare-fast"):
+        for target in ("1.70", "1.60", "1.50"):
+            reached = race[recipe][f"to {target}"]
+            more = "" if reached["lecture_arrived"] else "more than "
+            took = statistics.median(reached["seconds"])
+            hours = reached["lecture_seconds"] / 3600
+            text = f"{took:.0f} s; the script {more}{hours:.1f} h: {more}{reached['times_the_script']:.0f} ×"
+            rows.append((f"`{recipe}` to a validation loss of {target}", text))
+        best = [f"{loss:.3f}" for loss in race[recipe]["best"]]
+        after = statistics.median(race[recipe]["best_after_seconds"])
+        rows.append((f"`{recipe}`: the best of each seed", f"{', '.join(best)}, after {after:.0f} s"))
+    return rows
+
+
+def sampling_rows() -> list[tuple[str, str]]:
+    """Writing, against the script's `generate`."""
+    times = figures("sampling")["primer"]["times_the_script"]
+    return [("writing text, positions 128 to 255", f"{times:.1f} × the script's `generate`")]
+
+
+def text_rows() -> list[tuple[str, str]]:
+    """Text on its way into shards."""
+    text = figures("text")
+    peak = text["… peak memory above the interpreter's (MB)"]
+    return [
+        ("characters → ids", f"{text['characters → ids, ASCII (MB/s)']:.0f} MB/s"),
+        ("1 GB of text → shards", f"{peak:.0f} MB of memory above the interpreter's"),
+        ("the built-in text, made the first time", f"{text['built-in text, made (s)']:.1f} s"),
+    ]
+
+
+def contact_rows() -> list[tuple[str, str]]:
+    """What a newcomer waits for."""
+    contact = figures("first_contact")
+    train = contact["train"]
+    first_step = statistics.median(contact["first_step_seconds_beyond_torch"])
+    return [
+        (
+            "`primer train`: first sample, the whole",
+            f"{train['first_sample_seconds']:.0f} s, {train['seconds']:.0f} s",
+        ),
+        ("… to the end of its first step, beyond `import torch`", f"{first_step:.1f} s"),
+        ("`primer --help`", f"{statistics.median(contact['help_seconds']):.2f} s"),
+    ]
+
+
+PARTS = {
+    "first_contact": contact_rows,
+    "step": step_rows,
+    "race": race_rows,
+    "sampling": sampling_rows,
+    "text": text_rows,
+}
+
+
+def table() -> str:
+    """All rows as Markdown, each with a link to its receipt."""
+    lines = ["| what | figure | receipt |", "|---|---|---|"]
+    for name, rows in PARTS.items():
+        link = f"[{name}.json](benchmarks/results/{name}.json)"
+        lines += [f"| {what} | {figure} | {link} |" for what, figure in rows()]
+    lines.append("| on a GPU | not yet measured | – |")
+    return "\n".join(lines) + "\n"
+
+
+def rewritten(readme: str) -> str:
+    """README with its figures as the receipts say."""
+    before, _, rest = readme.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}{table()}{END}{after}"
+
+
+if __name__ == "__main__":
+    file = ROOT / "README.md"
+    file.write_text(rewritten(file.read_text(encoding="utf-8")), encoding="utf-8")
