@@ -85,3 +85,23 @@ def test_no_chance_no_draw() -> None:
     x = torch.randn(3, generator=torch.Generator().manual_seed(0))
     assert Dropout(0.0).train()(x) is x
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_relu_writes_over_nothing_that_someone_looks_at() -> None:
+    """In place while nobody listens; a listener gets values of its own, and everything else is the same."""
+    torch.manual_seed(0)
+    network = FeedForward(6, 10, activation="relu").double()
+    x = torch.randn(2, 5, 6, dtype=torch.float64, requires_grad=True)
+    seen: dict[str, torch.Tensor] = {}
+
+    def run() -> list[torch.Tensor]:
+        out = network(x)
+        return [out, *torch.autograd.grad(out.square().sum(), [x, *network.parameters()])]
+
+    unseen = run()
+    for name in ("mlp_pre", "mlp_post"):
+        getattr(network, name).listener = lambda value, name=name: seen.setdefault(name, value)
+        for mine, expected in zip(run(), unseen, strict=True):
+            assert torch.equal(mine, expected)
+    assert (seen["mlp_pre"] < 0).any()
+    assert torch.equal(seen["mlp_post"], seen["mlp_pre"].relu())

@@ -6,6 +6,7 @@ from typing import Any, Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from primer.nn.dropout import Dropout
@@ -32,6 +33,32 @@ class _Relu2(torch.autograd.Function):
 def relu2(x: Float[Tensor, "*B F"]) -> Float[Tensor, "*B F"]:
     """max(0, x)² — So et al. 2021."""
     out: Tensor = _Relu2.apply(x)  # type: ignore[no-untyped-call]
+    return out
+
+
+class _ReluInPlace(torch.autograd.Function):
+    """F.relu that writes over what it was given, and over its gradient on the way back."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.mark_dirty(x)
+        ctx.save_for_backward(x.relu_())
+        return x
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        (positive,) = ctx.saved_tensors
+        return torch.ops.aten.threshold_backward.grad_input(grads[0], positive, 0, grad_input=grads[0])
+
+
+def relu_in_place(x: Float[Tensor, "*B F"]) -> Float[Tensor, "*B F"]:
+    """max(0, x) in x's own memory: for a value that nobody else has, and that one product reads afterwards.
+
+    A CPU saves two passes over fresh memory, which its system must first hand out page by page. x must be no view of
+    another tensor (what a linear layer makes of three axes is one): autograd would copy it.
+    """
+    out: Tensor = _ReluInPlace.apply(x)  # type: ignore[no-untyped-call]
     return out
 
 
@@ -75,5 +102,12 @@ class FeedForward(nn.Module):
         self.mlp_pre, self.mlp_post, self.mlp_out = Probe(), Probe(), Probe()
 
     def forward(self, x: Float[Tensor, "B T C"]) -> Float[Tensor, "B T C"]:
-        hidden = self.mlp_post(self.bend(self.mlp_pre(self.expand(x))))  # (B, T, F)
+        if self.bend is F.relu and x.device.type == "cpu" and not self.looked_into():
+            hidden = relu_in_place(self.expand(x.flatten(0, -2))).unflatten(0, x.shape[:-1])  # (B, T, F)
+        else:
+            hidden = self.mlp_post(self.bend(self.mlp_pre(self.expand(x))))  # (B, T, F)
         return self.mlp_out(self.dropout(self.contract(hidden)))
+
+    def looked_into(self) -> bool:
+        """Whether someone has a use for what is between the layers, or a compiler arranges it in its own way."""
+        return self.mlp_pre.heard or self.mlp_post.heard or torch.compiler.is_compiling()
