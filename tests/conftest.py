@@ -9,6 +9,8 @@ import torch
 
 torch.set_num_threads(1)
 signal.signal(signal.SIGINT, signal.default_int_handler)  # `pytest &` is started with Ctrl-C ignored
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and `nohup pytest` with a closed terminal
 
 
 @pytest.fixture(autouse=True, scope="session")
