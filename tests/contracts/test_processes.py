@@ -87,7 +87,13 @@ def longer(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], list[fl
     text = place / "text.txt"
     text.write_text("".join(f"{n} times {n} is {n * n}.\n" for n in range(300)))
     words = ["train", str(text), *(f"--{name}={value}" for name, value in KILLED.items())]
-    primer(2, *words, f"--runs-dir={place / 'runs'}")
+    for attempt in (1, 2):  # gloo now and then aborts as a process ends, when all of its work is done
+        try:
+            primer(2, *words, f"--runs-dir={place / 'runs'}")
+            break
+        except AssertionError as error:
+            if attempt == 2 or "terminate called without an active exception" not in str(error):
+                raise
     return words, losses_of(find("latest", place / "runs"))
 
 

@@ -38,9 +38,7 @@ def accelerate(trainer: Trainer, config: RunConfig, world: World, tell: Tell) ->
         if compiled is not None and wanted == "on":
             trainer.forward = compiled
     if world.size > 1:
-        trainer.forward = DistributedDataParallel(
-            cast(nn.Module, trainer.forward), broadcast_buffers=False
-        )  # buffers (counts) are constant
+        trainer.forward = DistributedDataParallel(cast(nn.Module, trainer.forward))
     return replace(config, train=replace(config.train, compile="on" if wanted == "on" else "off"))
 
 
