@@ -213,6 +213,8 @@ def work(
             good = f"the last good checkpoint is {run.checkpoints / session.saved}"
             error.where = f"{error.where}; {good}" if error.where else good
         raise
+    finally:
+        trainer.forward = trainer.model  # what wraps it for several processes holds their group: see `joined`
     if first:
         run.update_facts(status="finished" if finished else "stopped", ended=now())
     session.reporter.on_end(

@@ -113,11 +113,17 @@ def _rendezvous() -> dist.Store | None:
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[World]:
-    """Join the other processes: nccl between GPUs, gloo between CPUs."""
+    """Join the other processes: nccl between GPUs, gloo between CPUs.
+
+    By the end nothing may hold the group any more: its threads end with it, and one that still let go of a tensor
+    while the interpreter was ending would abort the process ("terminate called without an active exception").
+    """
     world = place()
     if world.size == 1:
         yield world
         return
+    import torch.distributed.nn  # noqa: F401 - imported later (DDP does), its functions' defaults would hold the group
+
     backend = "nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, store=_rendezvous(), rank=world.rank, world_size=world.size)
     try:
