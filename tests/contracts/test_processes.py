@@ -34,19 +34,24 @@ FLAGS = {
 }
 
 
-def primer(count: int, *words: str) -> None:
-    """Run `primer` in so many processes."""
+def python(count: int, *words: str) -> None:
+    """Run a module or a script in so many processes."""
     launcher = (
         ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"] if count > 1 else []
     )
     done = subprocess.run(
-        [sys.executable, *launcher, "-m", "primer", *words],
+        [sys.executable, *launcher, *words],
         capture_output=True,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         timeout=250,
     )
     assert done.returncode == 0, done.stderr
+
+
+def primer(count: int, *words: str) -> None:
+    """Run `primer` in so many processes."""
+    python(count, "-m", "primer", *words)
 
 
 @pytest.mark.timeout(600)
@@ -100,14 +105,9 @@ def test_no_thread_of_the_group_outlives_the_training(
 ) -> None:
     """One that did could let go of a tensor while the interpreter was ending, and abort the process."""
     (tmp_path / "ending.py").write_text(ENDING)
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     flags = {name.replace("-", "_"): value for name, value in FLAGS.items()}
     flags |= {"optim.lr": lr, "optim.clip": 0.0, "train.patience": 3}
-    command = [*launcher, str(tmp_path / "ending.py"), str(tmp_path), str(text_file), json.dumps(flags)]
-    done = subprocess.run(
-        command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=250
-    )
-    assert done.returncode == 0, done.stderr
+    python(2, str(tmp_path / "ending.py"), str(tmp_path), str(text_file), json.dumps(flags))
     for rank in range(2):
         said = (tmp_path / f"rank_{rank}").read_text()
         assert said.startswith(f"{ended} python")
