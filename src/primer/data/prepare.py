@@ -17,7 +17,7 @@ from primer.corpus import Source, open_source
 from primer.data.manifest import SPLITS, VERSION, Counts, Split
 from primer.data.shards import ShardDirectory, ShardWriter
 from primer.errors import DataError, UsageError
-from primer.tokens import ByteTokenizer, CharTokenizer, Tokenizer, UnknownCharacterError
+from primer.tokens import CharTokenizer, Tokenizer, UnknownCharacterError, open_tokenizer
 from primer.tokens.char import alphabet
 from primer.tokens.tokenizer import Ids
 
@@ -171,12 +171,10 @@ class _Job:
         match self.tokenizer:
             case "char":
                 return CharTokenizer(letters, self.unknown)
-            case "byte":
-                return ByteTokenizer()
             case CharTokenizer(characters=characters):
                 return CharTokenizer(characters, self.unknown)
             case str(name):
-                raise UsageError(f"unknown tokenizer {name!r}", hint="--data.tokenizer=char (or byte)")
+                return open_tokenizer(name)
             case other:
                 return other
 

@@ -21,8 +21,8 @@ class DataConfig:
 
     source: str = "python-docs"
     """A named source (python-docs, shakespeare), or a .txt, .md, .jsonl or .parquet file, or a folder of them."""
-    tokenizer: Literal["char", "byte"] = "char"
-    """One token a character, or one a UTF-8 byte."""
+    tokenizer: str = "char"
+    """char, byte, gpt2 (its byte-level BPE), or a tokenizer of your own: a file of `primer tokenizer train`."""
     validation_fraction: float = 0.1
     """The last part of the text, kept away from training."""
     order: Literal["epochs", "random"] = "epochs"

@@ -2,12 +2,42 @@
 
 from __future__ import annotations
 
-from primer.assets import unseal
-from primer.errors import DataError
+from pathlib import Path
+
+from primer.assets import reading, unseal
+from primer.errors import DataError, UsageError
 from primer.tokens.char import ByteTokenizer, CharTokenizer, UnknownCharacterError
 from primer.tokens.tokenizer import Tokenizer
 
-__all__ = ["ByteTokenizer", "CharTokenizer", "Tokenizer", "UnknownCharacterError", "from_json"]
+__all__ = [
+    "ByteTokenizer",
+    "CharTokenizer",
+    "Tokenizer",
+    "UnknownCharacterError",
+    "from_json",
+    "open_tokenizer",
+]
+
+LARGEST_FILE = 1 << 28
+"""Bytes of a tokenizer's JSON that are read at most."""
+
+
+def open_tokenizer(spec: str | Path) -> Tokenizer:
+    """The tokenizer that exists under a name (byte), or in a file that one was saved in.
+
+    Raises UsageError where there is neither, DataError for a damaged file.
+    """
+    if spec == "byte":
+        return ByteTokenizer()
+    path = Path(spec)
+    if not path.is_file():
+        raise UsageError(f"unknown tokenizer {str(spec)!r}", hint="--data.tokenizer=char (or byte)")
+    with reading(path) as file:
+        content = file.read(LARGEST_FILE)
+    try:
+        return from_json(content.decode(), where=str(path))
+    except UnicodeDecodeError as error:
+        raise DataError("this file is no tokenizer: it is no UTF-8", str(path), "another file") from error
 
 
 def from_json(text: str, where: str = "tokenizer.json") -> Tokenizer:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any, Literal, SupportsIndex
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy.typing as npt
 
 from primer.assets import seal
 from primer.errors import DataError
-from primer.tokens.tokenizer import Ids, check_ids, dtype_for, fingerprint_of
+from primer.tokens.tokenizer import Ids, Special, check_ids, dtype_for, fingerprint_of
 
 _BLOCK = 1 << 16  # characters looked up at once: what lies between text and ids stays in the cache
 
@@ -42,6 +43,7 @@ class CharTokenizer:
     """
 
     name = "char"
+    special_tokens: Mapping[str, int] = MappingProxyType({})
 
     def __init__(self, characters: str, unknown: Literal["error", "skip"] = "error") -> None:
         points = _code_points(characters).astype("<u4")
@@ -67,7 +69,7 @@ class CharTokenizer:
     def byte_lengths(self) -> Ids:
         return 1 + np.searchsorted([0x80, 0x800, 0x10000], self._points, side="right").astype(np.int64)
 
-    def encode(self, text: str) -> Ids:
+    def encode(self, text: str, special: Special = "refuse") -> Ids:
         ids = np.empty(len(text), dtype=self._table.dtype)
         for start in range(0, len(text), _BLOCK):
             codes = _code_points(text[start : start + _BLOCK])
@@ -98,6 +100,7 @@ class ByteTokenizer:
     """One id a UTF-8 byte: nothing is ever unknown, and a character beyond ASCII costs two to four ids."""
 
     name = "byte"
+    special_tokens: Mapping[str, int] = MappingProxyType({})
     vocab_size = 256
     dtype: np.dtype[Any] = np.dtype(np.uint8)
 
@@ -105,7 +108,7 @@ class ByteTokenizer:
     def byte_lengths(self) -> Ids:
         return np.ones(256, dtype=np.int64)
 
-    def encode(self, text: str) -> Ids:
+    def encode(self, text: str, special: Special = "refuse") -> Ids:
         try:
             return np.frombuffer(text.encode(), dtype=np.uint8)
         except UnicodeEncodeError as error:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from operator import index
-from typing import Any, Protocol, SupportsIndex, runtime_checkable
+from typing import Any, Literal, Protocol, SupportsIndex, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,13 @@ from primer.errors import DataError, UsageError
 
 Ids = npt.NDArray[np.integer[Any]]
 """Token ids in one dimension."""
+
+Special = Literal["refuse", "allow", "text"]
+"""What `encode` does where a text spells a special token: refuse it (the text may be anyone's), take it for the
+token, or encode it as the characters that it is."""
+
+END_OF_TEXT = "<|endoftext|>"
+"""The special token that stands before every document (GPT-2's only one)."""
 
 
 @runtime_checkable
@@ -30,7 +37,7 @@ class Tokenizer(Protocol):
 
     @property
     def byte_lengths(self) -> Ids:
-        """(V,) UTF-8 bytes that each token stands for: what bits per byte divides by."""
+        """(V,) UTF-8 bytes that each token stands for: what bits per byte divides by. A special token: 0."""
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -40,8 +47,12 @@ class Tokenizer(Protocol):
     def fingerprint(self) -> str:
         """SHA-256 of `to_json()`, in hexadecimal."""
 
-    def encode(self, text: str) -> Ids:
-        """Text to ids. Raises DataError that names a character it has never seen."""
+    @property
+    def special_tokens(self) -> Mapping[str, int]:
+        """Tokens that stand for no text, by name; most tokenizers have none."""
+
+    def encode(self, text: str, special: Special = "refuse") -> Ids:
+        """Text to ids. Raises DataError that names a character it has never seen, or a special token."""
 
     def decode(self, ids: Iterable[SupportsIndex]) -> str:
         """Ids to text. Raises DataError for an id that is not below `vocab_size`."""

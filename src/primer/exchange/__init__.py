@@ -1,0 +1,1 @@
+"""Other programs' formats of models and tokenizers, read and written."""
