@@ -8,8 +8,10 @@ import torch
 from torch import nn
 
 from primer.errors import UsageError
+from primer.models import gpt as gpt_module
 from primer.models.config import GPTConfig, NGramConfig
 from primer.models.gpt import GPT, Block
+from primer.nn.loss import cross_entropy
 from primer.recipes.resolve import recipes, resolve
 
 SMALL = {"vocab_size": 11, "context_length": 24, "d_model": 16, "n_layers": 2, "n_heads": 4}
@@ -166,3 +168,43 @@ def test_errors_name_the_way_out() -> None:
         GPTConfig(d_model=16, n_heads=4, n_kv_heads=3)
     with pytest.raises(UsageError, match="do not fit into the model"):
         build("gpt2")(torch.zeros(1, 25, dtype=torch.long))
+
+
+@pytest.mark.parametrize("chunk", [1 << 24, 50], ids=["all logits", "in chunks"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_with_targets_it_gives_the_loss_of_its_logits(
+    model: GPT, chunk: int, smoothing: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpt_module, "CHUNK", chunk)
+    tokens, targets = torch.randint(11, (2, 20)), torch.randint(11, (2, 20))
+    expected = cross_entropy(model(tokens), targets, label_smoothing=smoothing)
+    found = model(tokens, targets=targets, label_smoothing=smoothing)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    theirs = torch.autograd.grad(expected, parameters, allow_unused=True)
+    for mine, grad in zip(torch.autograd.grad(found, parameters, allow_unused=True), theirs, strict=True):
+        torch.testing.assert_close(mine, grad, rtol=1e-9, atol=1e-10)
+
+
+def test_whoever_looks_at_the_logits_sees_them_in_training_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpt_module, "CHUNK", 1)
+    model, seen = build("gpt2"), []
+
+    def look(logits: torch.Tensor) -> torch.Tensor:
+        seen.append(logits.shape)
+        return logits
+
+    model.logits.listener = look
+    model(torch.zeros(1, 4, dtype=torch.long), targets=torch.zeros(1, 4, dtype=torch.long))
+    assert seen == [(1, 4, 11)]
+
+
+def test_the_gradient_of_a_tied_embedding_holds_both_of_its_uses() -> None:
+    model = build("gpt2")
+    untied = GPT(replace(model.config, tied_head=False)).double().eval()
+    untied.load_state_dict(model.state_dict())
+    tokens, targets = torch.randint(11, (2, 9)), torch.randint(11, (2, 9))
+    for each in (model, untied):
+        each(tokens, targets=targets).backward()
+    both = untied.token_embedding.weight.grad + untied.head.weight.grad
+    torch.testing.assert_close(model.token_embedding.weight.grad, both)

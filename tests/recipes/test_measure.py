@@ -31,8 +31,8 @@ def test_a_compiler_that_fails_costs_nothing(
             return self.said.append if name == "on_message" else lambda *values: None
 
     def broken(module: torch.nn.Module) -> Any:
-        def fail(tokens: torch.Tensor) -> torch.Tensor:
-            module(tokens)
+        def fail(tokens: torch.Tensor, **more: Any) -> torch.Tensor:
+            module(tokens, **more)
             raise RuntimeError("no compiler here")
 
         return fail

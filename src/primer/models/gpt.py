@@ -6,6 +6,7 @@ Radford et al. 2019 (GPT-2) with its options named in `GPTConfig`; the parts are
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from primer.errors import UsageError
 from primer.models.config import GPTConfig
@@ -14,6 +15,7 @@ from primer.nn.cache import KeyValueCache, LayerCache
 from primer.nn.counts import CountedNGrams, NGramMixture
 from primer.nn.dropout import Dropout
 from primer.nn.feed_forward import FeedForward
+from primer.nn.loss import CHUNK, cross_entropy, linear_cross_entropy
 from primer.nn.ngram import HashedNGrams
 from primer.nn.norm import make_norm
 from primer.nn.positions import Rotary, SinusoidalPositions
@@ -103,9 +105,12 @@ class GPT(nn.Module):
         tokens: Int[Tensor, "B T"],
         cache: KeyValueCache | None = None,
         starts: Int[Tensor, " B"] | None = None,
-    ) -> Float[Tensor, "B T V"]:
-        """With a cache, `tokens` are the ones that come after those it holds; it is filled as they are read.
+        targets: Int[Tensor, "B T"] | None = None,
+        label_smoothing: float = 0.0,
+    ) -> Float[Tensor, "B T V"] | Float[Tensor, ""]:
+        """Logits; with `targets`, the mean loss instead (`nn/loss.py`), which need not hold all logits at once.
 
+        With a cache, `tokens` are the ones that come after those it holds; it is filled as they are read.
         `starts` is for training with counted n-grams alone: where in the training text each row was cut.
         """
         log_p = None  # (B, T, K, V)
@@ -117,12 +122,32 @@ class GPT(nn.Module):
         if cache:
             cache.remember(tokens, self.memory)
         h = self.final_norm(x)
+        if targets is not None and self.skips_logits(targets):
+            return linear_cross_entropy(
+                h,
+                self.head.weight,
+                targets,
+                bias=self.head.bias,
+                label_smoothing=label_smoothing,
+                soft_cap=self.config.logit_soft_cap,
+            )
         logits = self.head(h)  # (B, T, V)
         if self.config.logit_soft_cap:
             logits = self.config.logit_soft_cap * torch.tanh(logits / self.config.logit_soft_cap)
         if self.mixture is not None:
             logits = logits + self.mixture(h, log_p)
-        return self.logits(logits)
+        logits = self.logits(logits)
+        return logits if targets is None else cross_entropy(logits, targets, label_smoothing=label_smoothing)
+
+    def skips_logits(self, targets: Int[Tensor, "B T"]) -> bool:
+        """Whether the loss is better computed a chunk of logits at a time: many of them, on a CPU, and nobody looks."""
+        if targets.device.type != "cpu" or torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
+            return False
+        return (
+            targets.numel() * self.config.vocab_size > CHUNK
+            and self.mixture is None
+            and not self.logits.heard
+        )
 
     def embedded(
         self,
@@ -138,7 +163,7 @@ class GPT(nn.Module):
                 f"{stop} tokens do not fit into the model's context of {self.config.context_length}",
                 hint="give fewer tokens, or generate with `primer sample`, which moves the window along",
             )
-        x = self.token_embedding(tokens)
+        x = self.lookup(tokens)
         if self.position_embedding is not None:
             x = x + self.position_embedding(torch.arange(start, stop, device=tokens.device))
         if self.ngrams is not None:
@@ -147,6 +172,12 @@ class GPT(nn.Module):
             # of the longest context; scaled to about −2.6 … 1, the size of what else comes in
             x = x + self.counts_in(log_p[:, :, -1].clamp(min=-12) * 0.3 + 1)
         return self.embedding_norm(x)
+
+    def lookup(self, tokens: Int[Tensor, "B T"]) -> Float[Tensor, "B T C"]:
+        """Each token's row. A tied head's gradient fills the whole matrix anyway: then only rows are added to it."""
+        weight = self.token_embedding.weight
+        eager_cpu = tokens.device.type == "cpu" and not torch.compiler.is_compiling()
+        return F.embedding(tokens, weight, sparse=self.config.tied_head and eager_cpu)
 
     @property
     def memory(self) -> int:

@@ -16,7 +16,6 @@ from torch.nn.parallel import DistributedDataParallel
 from primer import device as devices
 from primer.data.shards import ShardDirectory
 from primer.models.gpt import GPT
-from primer.nn.loss import cross_entropy
 from primer.recipes.build import build_trainer
 from primer.recipes.config import LEAST_STEPS, RunConfig
 from primer.training import generators
@@ -132,7 +131,7 @@ class _MicroTrainer:
         shape = (rows, self.config.model.context_length)
         tokens = torch.randint(self.config.model.vocab_size, shape, device=self.device)
         with self.precision.autocast():
-            loss = cross_entropy(self.model(tokens), tokens)
+            loss = self.model(tokens, targets=tokens)
         loss.backward()
 
     def seconds_a_row(self, rows: int) -> float:
@@ -187,7 +186,7 @@ def _seconds_of_passes(trainer: Trainer, forward: Forward) -> float:
 def _seconds_of_a_pass(trainer: Trainer, forward: Forward, tokens: Tensor) -> float:
     started = time.perf_counter()
     with trainer.precision.autocast():
-        loss = cross_entropy(forward(tokens, **trainer.origins(tokens[:, 0])), tokens)
+        loss = forward(tokens, targets=tokens, **trainer.origins(tokens[:, 0]))
     loss.backward()
     devices.synchronize(trainer.precision.device)
     return time.perf_counter() - started

@@ -19,7 +19,6 @@ from torch.nn.parallel import DistributedDataParallel
 from primer.data.batches import Batch, BatchStream
 from primer.errors import DivergedError
 from primer.models.gpt import GPT
-from primer.nn.loss import cross_entropy
 from primer.training import generators
 from primer.training.average import WeightAverage
 from primer.training.config import TrainConfig
@@ -28,7 +27,7 @@ from primer.training.optim import Optimizer, clip_grad_norm
 from primer.training.precision import LossScaler, Precision
 
 Forward = Callable[..., Tensor]
-"""Token ids (B, T) in, logits (B, T, V) out."""
+"""Token ids (B, T) in, logits (B, T, V) out, or the loss where `targets` are given."""
 
 
 @runtime_checkable
@@ -122,9 +121,11 @@ class Trainer:
             share = len(inputs) / len(batch.inputs)
             with self.in_step(last=number == len(pieces) - 1):
                 with self.precision.autocast():
-                    logits = self.forward(inputs.to(device), **self.origins(starts))
-                    loss = cross_entropy(
-                        logits, targets.to(device), label_smoothing=self.config.label_smoothing
+                    loss = self.forward(
+                        inputs.to(device),
+                        targets=targets.to(device),
+                        label_smoothing=self.config.label_smoothing,
+                        **self.origins(starts),
                     )
                 (loss * share * self.scale()).backward()
             total += loss.detach() * share
