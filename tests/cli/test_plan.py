@@ -98,7 +98,15 @@ def test_a_machine_is_measured_once(measured: list[str]) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "said"),
-    [(0.4, "0 s"), (89, "89 s"), (90, "2 min"), (5399, "90 min"), (5400, "1.5 h"), (360_000, "100.0 h")],
+    [
+        (0.4, "0 s"),
+        (89, "89 s"),
+        (90, "2 min"),
+        (5399, "90 min"),
+        (5400, "1.5 h"),
+        (100_000, "27.8 h"),
+        (360_000, "4 days"),
+    ],
 )
 def test_durations_are_no_more_exact_than_they_are_known(seconds: float, said: str) -> None:
     assert about(seconds) == said

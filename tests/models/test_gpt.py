@@ -73,7 +73,7 @@ def test_a_later_token_changes_no_earlier_logit(model: GPT) -> None:
 def test_no_recipe_looks_ahead(name: str) -> None:
     """With weights at random, as it is used and as it is trained (counts of the row's own part left out)."""
     chosen = resolve(name).config.model
-    sizes = {"vocab_size": 11, "context_length": 24, "d_model": 32, "n_layers": 2, "d_ff": 0}
+    sizes = {"vocab_size": 11, "context_length": 24, "d_model": 8 * chosen.n_heads, "n_layers": 2, "d_ff": 0}
     torch.manual_seed(0)
     model = GPT(replace(chosen, **sizes)).double().eval()  # type: ignore[arg-type]
     for parameter in model.parameters():

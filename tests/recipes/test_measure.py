@@ -14,6 +14,8 @@ from primer.models.gpt import GPT
 from primer.recipes import measure
 from primer.recipes.config import RunConfig
 from primer.recipes.measure import choose_micro_batch
+from primer.recipes.plan import candidates, training_bytes
+from primer.recipes.resolve import resolve
 from primer.training.config import TrainConfig
 from primer.training.distributed import World
 
@@ -92,10 +94,10 @@ def test_what_was_measured_is_kept_when_a_run_goes_on(
 ) -> None:
     """The micro-batch and the threads: both decide the last bits."""
     flags = {**TINY, "train.batch_size": 512, "train.micro_batch": 0, "train.threads": 0}
-    monkeypatch.setattr(measure._MicroTrainer, "seconds_a_row", lambda self, rows: abs(rows - 128))
+    monkeypatch.setattr(measure._MicroTrainer, "seconds_a_row", lambda self, rows: abs(rows - 128) * 1e-6)
     run = primer.train(text_file, flags=flags, runs_dir=tmp_path)
     assert (run.config.train.micro_batch, run.config.train.threads) == (128, 1)
-    monkeypatch.setattr(measure._MicroTrainer, "seconds_a_row", lambda self, rows: abs(rows - 64))
+    monkeypatch.setattr(measure._MicroTrainer, "seconds_a_row", lambda self, rows: abs(rows - 64) * 1e-6)
     torch.set_num_threads(2)
     try:
         resumed = primer.resume(run, flags={"train.steps": 4})
@@ -110,3 +112,30 @@ def test_a_small_batch_is_not_measured() -> None:
     config = RunConfig(model=model.config, train=TrainConfig(batch_size=8, device="cpu"))
     assert choose_micro_batch(config, model, World()) == 8
     assert choose_micro_batch(config, model, World(size=2)) == 4
+
+
+def test_a_slow_machine_is_not_asked_for_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of a second each: two and four are tried, eight would not be worth its wait; the fastest is taken."""
+    asked: list[int] = []
+
+    def seconds(self: object, rows: int) -> float:
+        asked.append(rows)
+        return {2: 1.1, 4: 1.2}[rows]
+
+    monkeypatch.setattr(measure._MicroTrainer, "seconds_a_row", seconds)
+    model = GPT(GPTConfig(vocab_size=5, d_model=8, n_layers=1, n_heads=1, context_length=512))
+    config = RunConfig(model=model.config, train=TrainConfig(batch_size=16, device="cpu"))
+    assert choose_micro_batch(config, model, World()) == 2
+    assert asked == [2, 4]
+
+
+def test_no_micro_batch_is_tried_that_does_not_fit() -> None:
+    """GPT-2's widths, 512 rows of 1,024 tokens: 16 GB hold some of them, 1 GB none, and one is tried all the same."""
+    config = resolve("gpt2-124m", flags={"model.vocab_size": 50304, "train.device": "cpu"}).config
+    assert candidates(config, 512, memory=1 << 50) == [1 << k for k in range(10)]
+    some = candidates(config, 512, memory=16 << 30)
+    assert some[0] == 1
+    assert 4 <= some[-1] < 64
+    assert all(training_bytes(config, n, "cpu").total < 16 << 30 for n in some)
+    assert candidates(config, 512, memory=1 << 30) == [1]
+    assert candidates(config, 512, 16 << 30, "cuda")[-1] < some[-1]  # where all logits are held

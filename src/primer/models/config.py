@@ -47,6 +47,8 @@ class GPTConfig:
 
     vocab_size: int = 0
     """Distinct tokens (V). 0: taken from the tokenizer when the run starts."""
+    vocab_multiple: int = 1
+    """V taken from the tokenizer is rounded up to a multiple of this: matrix units like whole tiles (nanoGPT: 64)."""
     context_length: int = 256
     """The longest sequence (T) that the model sees at once."""
     d_model: int = 128
@@ -119,10 +121,18 @@ class GPTConfig:
     ngram: NGramConfig = field(default_factory=NGramConfig)
 
     def __post_init__(self) -> None:
-        for name in ("context_length", "d_model", "n_layers", "n_heads"):
+        for name in ("context_length", "d_model", "n_layers", "n_heads", "vocab_multiple"):
             if getattr(self, name) < 1:
                 raise UsageError(f"model.{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("context_length", "d_model", "d_ff", "n_layers", "n_heads", "vocab_size"):
+        for name in (
+            "context_length",
+            "d_model",
+            "d_ff",
+            "n_layers",
+            "n_heads",
+            "vocab_size",
+            "vocab_multiple",
+        ):
             if getattr(self, name) > LARGEST:
                 raise UsageError(f"model.{name} must be at most {LARGEST:,}, got {getattr(self, name):,}")
         if self.vocab_size < 0 or self.d_ff < 0 or self.n_kv_heads < 0:
@@ -156,6 +166,10 @@ class GPTConfig:
         for name in ("embedding_dropout", "pattern_dropout", "attention_dropout", "feed_forward_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise UsageError(f"model.{name} must lie in [0, 1), got {getattr(self, name)}")
+
+    def padded(self, vocabulary: int) -> int:
+        """The rows of embedding and head for so many tokens: `vocab_multiple` of them at a time."""
+        return -(-vocabulary // self.vocab_multiple) * self.vocab_multiple
 
     @property
     def d_head(self) -> int:

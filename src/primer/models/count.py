@@ -75,19 +75,25 @@ def training_bytes(
     context_length: int | None = None,
     *,
     optimizer: Literal["adamw", "muon"] = "adamw",
+    logits: int | None = None,
 ) -> TrainingBytes:
-    """For `batch_size` sequences computed at once: with gradient accumulation, the micro-batch."""
+    """For `batch_size` sequences computed at once: with gradient accumulation, the micro-batch.
+
+    logits: the most numbers that are held of them, where the loss is computed a chunk at a time (`nn/loss.py`).
+    """
     P = parameters(config)
     with_momentum = config.n_layers * _block_matrices(config) if optimizer == "muon" else 0
     return TrainingBytes(
         weights=P * FLOAT,
         gradients=P * FLOAT,
         optimizer=(2 * (P - with_momentum) + with_momentum) * FLOAT,  # AdamW: two moments; Muon: one
-        activations=activation_bytes(config, batch_size, context_length),
+        activations=activation_bytes(config, batch_size, context_length, logits=logits),
     )
 
 
-def activation_bytes(config: GPTConfig, batch_size: int, context_length: int | None = None) -> int:
+def activation_bytes(
+    config: GPTConfig, batch_size: int, context_length: int | None = None, *, logits: int | None = None
+) -> int:
     """About what the forward pass keeps for the backward pass, in float32 and with fused attention.
 
     Fused attention keeps no T × T table; with dropout on the pattern it keeps one.
@@ -102,11 +108,13 @@ def activation_bytes(config: GPTConfig, batch_size: int, context_length: int | N
         C * ((config.attention_dropout > 0) + (config.feed_forward_dropout > 0)) / FLOAT
     )  # a byte each, as on a GPU
     layer = norms + q_k_v + pattern + C + hidden + masks
-    outside = 2 * C + 2 * V  # the final norm; logits and their log-probabilities
-    outside += (
-        (config.ngram.counted + 1) * V if config.ngram.counted else 0
-    )  # log p of each order, and what goes in
-    return round(batch_size * T * (config.n_layers * layer + outside) * FLOAT)
+    outside = 2 * C  # the final norm
+    if config.ngram.counted:
+        outside += (config.ngram.counted + 1) * V  # log p of each order, and what goes in
+    held = batch_size * T * 2 * V  # logits and their log-probabilities
+    if logits is not None and held > logits:
+        held = logits + C * V  # and the head's gradient, which is there from the forward pass on
+    return round((batch_size * T * (config.n_layers * layer + outside) + held) * FLOAT)
 
 
 def cache_bytes(config: GPTConfig, batch_size: int = 1) -> int:

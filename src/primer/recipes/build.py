@@ -8,12 +8,13 @@ import torch
 from torch import nn
 
 from primer import device as devices
-from primer.data.batches import Batch, BatchStream, evaluation_windows
+from primer.data.batches import Batch, BatchStream, TokenSequence, evaluation_windows
 from primer.data.shards import ShardDirectory
 from primer.models.config import GPTConfig
 from primer.models.gpt import GPT
 from primer.recipes.config import RunConfig
 from primer.training.average import WeightAverage
+from primer.training.config import OptimConfig
 from primer.training.distributed import World
 from primer.training.loop import Trainer
 from primer.training.optim import AdamW, Muon, Optimizer, Optimizers, decay_groups
@@ -49,16 +50,25 @@ def build_optimizer(config: RunConfig, model: nn.Module) -> Optimizer:
                 rows=fused_rows(config.model),
             )
         )
-    mixing = {"counts_in", "mixture", "ngrams"} if optim.ngram_lr else set()
-    for lr, chosen in (
-        (optim.lr, [(name, p) for name, p in named if name.split(".")[0] not in mixing]),
-        (optim.ngram_lr, [(name, p) for name, p in named if name.split(".")[0] in mixing]),
-    ):
+    by_rate: dict[float, list[tuple[str, nn.Parameter]]] = {}
+    for name, p in named:
+        by_rate.setdefault(adamw_rate(optim, name), []).append((name, p))
+    for lr, chosen in by_rate.items():
         decayed, plain = (chosen, []) if optim.decay_all else decay_groups(chosen)
         for group, decay in ((decayed, optim.weight_decay), (plain, 0.0)):
             if group:
                 members.append(AdamW(group, lr=lr, betas=optim.betas, eps=optim.eps, weight_decay=decay))
     return Optimizers(members)
+
+
+def adamw_rate(optim: OptimConfig, name: str) -> float:
+    """AdamW's peak learning rate for a parameter: its part's own, where the config gives one."""
+    own = {
+        "token_embedding": optim.embedding_lr,
+        "head": optim.head_lr,
+        **dict.fromkeys(("counts_in", "mixture", "ngrams"), optim.ngram_lr),
+    }
+    return own.get(name.split(".")[0], 0.0) or optim.lr
 
 
 def fused_rows(config: GPTConfig) -> dict[str, tuple[int, ...]]:
@@ -82,21 +92,29 @@ def build_stream(config: RunConfig, shards: ShardDirectory, world: World) -> Bat
 
 
 def validation_batches(config: RunConfig, shards: ShardDirectory, world: World, step: int) -> Iterator[Batch]:
-    """This process's part of the validation split: all of it once, or random windows as the lecture takes them."""
-    tokens = shards.tokens("validation")
-    context = config.model.context_length
-    if not config.train.evaluate_batches:
-        rows = max(1, 8192 // context)
+    """This process's part of the validation split: all of it (or of its beginning), or random windows (the lecture)."""
+    tokens: TokenSequence = shards.tokens("validation")
+    train, context = config.train, config.model.context_length
+    if not train.evaluate_batches:
+        if train.evaluate_tokens:
+            tokens = tokens[: train.evaluate_tokens + 1]
+        rows = rows_to_score(config.model, train.device)
         windows = evaluation_windows(tokens, batch_size=rows, context_length=context)
         return itertools.islice(windows, world.rank, None, world.size)
     stream = BatchStream(
         tokens,
-        batch_size=config.train.batch_size,
+        batch_size=train.batch_size,
         context_length=context,
         seed=config.seed + step,
         order="random",
     )
-    return _numbered(stream, range(world.rank, config.train.evaluate_batches, world.size))
+    return _numbered(stream, range(world.rank, train.evaluate_batches, world.size))
+
+
+def rows_to_score(model: GPTConfig, device: str) -> int:
+    """Sequences to score at once: 8,192 tokens, or as many as have 2²⁷ logits together (on a GPU 2³⁰)."""
+    most = 1 << (30 if device == "cuda" else 27)
+    return max(1, min(8192, most // model.vocab_size) // model.context_length)
 
 
 def _numbered(stream: BatchStream, numbers: Iterable[int]) -> Iterator[Batch]:

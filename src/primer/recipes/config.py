@@ -72,6 +72,11 @@ class SampleConfig:
         return Sampling(temperature=self.temperature, top_k=self.top_k, top_p=self.top_p)
 
 
+def is_dropout(key: str) -> bool:
+    """Whether a key of `GPTConfig` changes how a model is trained, but not what it computes."""
+    return key.endswith("dropout")
+
+
 def title(config: RunConfig) -> str:
     """What a run is called: its recipe, or its text where that is what sets it apart."""
     usual = config.recipe == "default" and config.data.source != "python-docs"

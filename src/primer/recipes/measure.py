@@ -18,12 +18,16 @@ from primer.data.shards import ShardDirectory
 from primer.models.gpt import GPT
 from primer.recipes.build import build_trainer
 from primer.recipes.config import LEAST_STEPS, RunConfig
+from primer.recipes.plan import SMALL_BATCH, candidates
 from primer.training import generators
 from primer.training.distributed import World
 from primer.training.loop import Forward, Trainer
 from primer.training.precision import Precision
 
 Tell = Callable[[str], None]
+
+PATIENCE = 4.0
+"""Seconds: a CPU that needs longer for a forward and backward pass would not gain by a larger one."""
 
 
 def accelerate(trainer: Trainer, config: RunConfig, world: World, tell: Tell) -> RunConfig:
@@ -63,7 +67,7 @@ def choose_micro_batch(config: RunConfig, model: GPT, world: World) -> int:
     rows = config.train.batch_size // world.size
     if config.train.micro_batch:
         return min(config.train.micro_batch, rows)
-    if rows * config.model.context_length <= 4096:
+    if rows * config.model.context_length <= SMALL_BATCH:
         return rows
     device = next(model.parameters()).device
     trainer = _MicroTrainer(config, model)
@@ -71,10 +75,7 @@ def choose_micro_batch(config: RunConfig, model: GPT, world: World) -> int:
     if device.type == "cuda":
         chosen = trainer.largest(rows)
     else:
-        halves = [rows >> k for k in range(rows.bit_length()) if rows % (1 << k) == 0]
-        chosen = min(
-            (n for n in halves if n * config.model.context_length >= 1024), key=trainer.seconds_a_row
-        )
+        chosen = trainer.fastest(candidates(config, rows, devices.free_memory(device) // world.local_size))
     generators.restore(before, device)
     model.zero_grad(set_to_none=True)
     return world.first(chosen, device)
@@ -141,6 +142,15 @@ class _MicroTrainer:
             self.run(rows)
             times.append(time.perf_counter() - started)
         return min(times) / rows
+
+    def fastest(self, rows: list[int]) -> int:
+        """Of some numbers of rows, the one that takes least time a row; none is tried after one that takes long."""
+        seconds: dict[int, float] = {}
+        for n in rows:
+            seconds[n] = self.seconds_a_row(n)
+            if n * seconds[n] > PATIENCE:
+                break
+        return min(seconds, key=lambda n: seconds[n])
 
     def largest(self, rows: int) -> int:
         """The most rows, out of those that divide the batch, that fit beside what an optimizer will keep."""

@@ -7,27 +7,33 @@ from typing import Any
 
 from primer.models import count
 from primer.recipes.config import LEAST_STEPS, RunConfig
+from primer.tokens import open_tokenizer
 
 SHARE = 0.6
 """The share of the measured matmul rate that training is taken to reach; 0.5 to 0.85 is usual."""
 CHARACTERS = 96
 """The vocabulary of a character model is known when its text was read; until then, printable ASCII."""
+VOCABULARIES = {"char": CHARACTERS, "byte": 256, "gpt2": 50257}
+SMALL_BATCH = 4096
+"""Tokens: what is no larger is computed at once."""
+LOGITS = 1 << 24
+"""What a CPU holds of them at once (`nn/loss.py`)."""
 
 
 def plan(config: RunConfig, rates: dict[str, float]) -> dict[str, Any]:
     """The costs of a run as plain values. `rates` keeps what was measured, by device and precision."""
     train, assumed = config.train, not config.model.vocab_size
-    guess = 256 if config.data.tokenizer == "byte" else CHARACTERS
-    model = replace(config.model, vocab_size=config.model.vocab_size or guess)
-    rows = train.micro_batch or train.batch_size
-    memory = count.training_bytes(model, rows, optimizer=config.optim.name)
+    device, precision, rate = measure(config, rates)
+    model = replace(config.model, vocab_size=config.model.vocab_size or vocabulary(config))
+    config = replace(config, model=model)
+    rows = train.micro_batch or rows_at_once(config, device)
+    memory = training_bytes(config, rows, device)
     tokens = train.batch_size * model.context_length  # a step
     short = train.short_until if train.short_context else 0.0
     flops_a_step = tokens * (
         short * count.flops_per_token(model, train.short_context or None)
         + (1 - short) * count.flops_per_token(model)
     )
-    device, precision, rate = measure(config, rates)
     seconds_a_step = flops_a_step / (rate * SHARE)
     steps = train.steps
     if train.minutes:
@@ -56,6 +62,39 @@ def plan(config: RunConfig, rates: dict[str, float]) -> dict[str, Any]:
         "share": SHARE,
         "seconds": seconds_a_step * steps,
     }
+
+
+def vocabulary(config: RunConfig) -> int:
+    """Rows of the embedding, as far as that is known before the text was read."""
+    name = config.data.tokenizer
+    return config.model.padded(VOCABULARIES.get(name) or open_tokenizer(name).vocab_size)
+
+
+def training_bytes(config: RunConfig, rows: int, device: str) -> count.TrainingBytes:
+    """What has to be in memory for so many rows at once."""
+    logits = LOGITS if device == "cpu" else None
+    return count.training_bytes(config.model, rows, optimizer=config.optim.name, logits=logits)
+
+
+def candidates(config: RunConfig, rows: int, memory: int, device: str = "cpu") -> list[int]:
+    """Micro-batches that divide `rows` into halves: of at least 1,024 tokens, and as many as fit. One at least."""
+    halves = [rows >> k for k in range(rows.bit_length()) if rows % (1 << k) == 0]
+    worth = sorted(n for n in halves if n * config.model.context_length >= 1024) or halves[:1]
+    fitting = [n for n in worth if not memory or training_bytes(config, n, device).total < 0.8 * memory]
+    return fitting or [min(halves)]
+
+
+def rows_at_once(config: RunConfig, device: str) -> int:
+    """The micro-batch that a run would begin with: small on a CPU, what fits on a GPU; a run measures it."""
+    import torch
+
+    from primer import device as devices
+
+    rows = config.train.batch_size
+    if rows * config.model.context_length <= SMALL_BATCH:
+        return rows
+    found = candidates(config, rows, devices.free_memory(torch.device(device)), device)
+    return found[0] if device == "cpu" else found[-1]
 
 
 def measure(config: RunConfig, rates: dict[str, float]) -> tuple[str, str, float]:

@@ -12,7 +12,7 @@ from typing import Any
 from primer.config import Resolved, dotted, merge, nested
 from primer.corpus.sources import NAMED
 from primer.errors import DataError, SurroundingsError, UsageError, nearest
-from primer.recipes.config import RunConfig
+from primer.recipes.config import RunConfig, is_dropout
 
 Layer = tuple[str, Mapping[str, Any]]
 
@@ -39,7 +39,8 @@ def resolve(
     `target` is a recipe's name, else a `.toml` recipe, else a file or folder of text for the default recipe
     (None: the default recipe itself). A name wins over a file that is called the same: write `./name` for
     the file. `file` is a TOML file laid over the recipe, `flags` are dotted or nested values on top; between them
-    comes what a run to start from brings along (`directory.brought_along`).
+    comes what a run to start from brings along (`directory.brought_along`), except that its dropout gives way to the
+    recipe's.
 
     Raises UsageError (unknown recipe or key, wrong type, impossible size, broken TOML), DataError (no file).
     """
@@ -47,7 +48,11 @@ def resolve(
     if file is not None:
         layers += _file_layers(Path(file), ())
     if beneath_flags:
-        layers.append(beneath_flags)
+        origin, values = beneath_flags
+        flat = dotted(values)
+        dropout = {key: value for key, value in flat.items() if is_dropout(key)}
+        model = {key: value for key, value in flat.items() if key not in dropout}
+        layers = [(origin, dropout), *layers, (origin, model)]
     if flags:
         layers.append(("flag", _beside(Path(), nested(dict(flags)))))
     return merge(RunConfig, _adapted(layers))

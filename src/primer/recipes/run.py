@@ -26,7 +26,7 @@ from primer.errors import DivergedError, PrimerError, StoppedError, UsageError
 from primer.models.count import flops_per_token
 from primer.recipes import directory
 from primer.recipes.build import build_model, build_trainer
-from primer.recipes.config import RunConfig, title
+from primer.recipes.config import RunConfig, is_dropout, title
 from primer.recipes.directory import RunDirectory
 from primer.recipes.loaded import Run
 from primer.recipes.measure import accelerate, choose_micro_batch, fit_into_minutes
@@ -38,7 +38,6 @@ from primer.recipes.weights import (
     adopt_weights,
     check_neighbours,
     check_origin,
-    is_dropout,
     model_fingerprint,
     newest_step,
     point_at_best,
@@ -262,13 +261,14 @@ def complete(config: RunConfig, shards: ShardDirectory, device: torch.device) ->
             hint="leave it out: it is taken from the tokenizer",
         )
     precision = precision_name(devices.autocast_dtype(device, config.train.precision))
+    devices.use_tf32(device, precision != "fp32")
     muon_dtype = config.optim.muon_dtype
     if muon_dtype == "auto":
         muon_dtype = "bf16" if orthogonalise_dtype(device) == torch.bfloat16 else "fp32"
     kind: Any = device.type
     return replace(
         config,
-        model=replace(config.model, vocab_size=config.model.vocab_size or vocabulary),
+        model=replace(config.model, vocab_size=config.model.vocab_size or config.model.padded(vocabulary)),
         optim=replace(config.optim, muon_dtype=muon_dtype),
         train=replace(config.train, device=kind, precision=precision, threads=torch.get_num_threads()),
     )

@@ -13,6 +13,7 @@ from primer.data.shards import ShardDirectory
 from primer.errors import DataError
 from primer.models.config import GPTConfig
 from primer.models.gpt import GPT
+from primer.recipes.config import is_dropout
 from primer.recipes.directory import RunDirectory
 from primer.recipes.report import Reporter
 from primer.recipes.text import read_tokenizer
@@ -42,11 +43,6 @@ def point_at_best(run: RunDirectory, step: int) -> None:
     path = checkpoint.step_directory(run.checkpoints, step)
     if step and path.is_dir() and checkpoint.follow(run.checkpoints, "best") != path:
         checkpoint.point(run.checkpoints, "best", step)
-
-
-def is_dropout(key: str) -> bool:
-    """Whether a key of `GPTConfig` changes how a model is trained, but not what it computes."""
-    return key.endswith("dropout")
 
 
 def model_fingerprint(model: GPTConfig) -> str:

@@ -17,6 +17,10 @@ class OptimConfig:
     """adamw: Loshchilov & Hutter 2019. muon: Jordan 2024 for the blocks' matrices, AdamW for all else."""
     lr: float = 1e-3
     """Peak learning rate (of AdamW)."""
+    embedding_lr: float = 0.0
+    """Peak learning rate of the token embedding, whose rows each see few gradients. 0: as `lr`."""
+    head_lr: float = 0.0
+    """Peak learning rate of the output layer. 0: as `lr`. (A tied head goes with the embedding.)"""
     ngram_lr: float = 0.0
     """Peak learning rate of what mixes n-grams in (`model.ngram`), where it must be another. 0: as `lr`."""
     betas: tuple[float, float] = (0.9, 0.95)
@@ -45,8 +49,9 @@ class OptimConfig:
                 raise UsageError(f"optim.{name} must be a positive number, got {value}")
         if not all(0 <= beta < 1 for beta in (*self.betas, self.muon_momentum)):
             raise UsageError(f"optim.betas and optim.muon_momentum must lie in [0, 1), got {self.betas}")
-        if not 0 <= self.ngram_lr < math.inf:
-            raise UsageError(f"optim.ngram_lr must not be negative, got {self.ngram_lr}")
+        for name in ("embedding_lr", "head_lr", "ngram_lr"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UsageError(f"optim.{name} must not be negative, got {getattr(self, name)}")
         if min(self.weight_decay, self.muon_weight_decay, self.clip) < 0 or self.eps <= 0:
             raise UsageError(
                 "optim.weight_decay and optim.clip must not be negative, optim.eps must be positive"
@@ -99,6 +104,8 @@ class TrainConfig:
     """Evaluate, save and sample an exponential moving average of the weights with this decay. 0: none."""
     evaluate_every: int = 100
     """Steps between evaluations on the whole validation split (and at the end)."""
+    evaluate_tokens: int = 0
+    """Evaluate on only so many tokens from the beginning of that split, always the same ones. 0: all of it."""
     evaluate_batches: int = 0
     """Evaluate on this many random batches instead, as the lecture does. 0: the whole split."""
     sample_every: int = 100
@@ -140,7 +147,14 @@ class TrainConfig:
                 raise UsageError(f"train.{name} must be at least 1, got {getattr(self, name)}")
         if self.batch_size > 1 << 24:
             raise UsageError(f"train.batch_size must be at most {1 << 24:,}, got {self.batch_size:,}")
-        for name in ("micro_batch", "evaluate_batches", "sample_every", "threads", "short_context"):
+        for name in (
+            "micro_batch",
+            "evaluate_tokens",
+            "evaluate_batches",
+            "sample_every",
+            "threads",
+            "short_context",
+        ):
             if getattr(self, name) < 0:
                 raise UsageError(f"train.{name} must not be negative, got {getattr(self, name)}")
         for name in ("minutes", "checkpoint_minutes"):

@@ -22,6 +22,8 @@ class World:
     rank: int = 0
     size: int = 1
     local_rank: int = 0
+    local_size: int = 1
+    """How many of them share this machine."""
 
     @property
     def is_first(self) -> bool:
@@ -74,7 +76,8 @@ class World:
 def place() -> World:
     """Where torchrun put this process; alone where there is no torchrun."""
     env = os.environ
-    return World(int(env.get("RANK", 0)), int(env.get("WORLD_SIZE", 1)), int(env.get("LOCAL_RANK", 0)))
+    names = {"RANK": 0, "WORLD_SIZE": 1, "LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": 1}
+    return World(*(int(env.get(name, default)) for name, default in names.items()))
 
 
 def launch() -> str | None:

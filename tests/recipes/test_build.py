@@ -1,0 +1,110 @@
+"""What a recipe's words become: sizes, groups of parameters with their rates, the tokens that are scored."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from primer.data.shards import ShardDirectory, write_shards
+from primer.models.count import parameters
+from primer.models.gpt import GPT
+from primer.recipes.build import adamw_rate, build_optimizer, rows_to_score, validation_batches
+from primer.recipes.resolve import resolve
+from primer.tokens import ByteTokenizer
+from primer.training.distributed import World
+from primer.training.optim import AdamW, Muon, Optimizers
+
+SMALL = {
+    "model.vocab_size": 100,
+    "model.d_model": 24,
+    "model.n_layers": 2,
+    "model.context_length": 16,
+    "train.device": "cpu",
+}
+
+
+def optimizers(recipe: str) -> tuple[GPT, list[AdamW | Muon]]:
+    config = resolve(recipe, flags=SMALL).config
+    model = GPT(config.model)
+    found = build_optimizer(config, model)
+    assert isinstance(found, Optimizers)
+    return model, found.optimizers  # type: ignore[return-value]
+
+
+def test_gpt2_is_the_size_that_was_published_and_a_step_half_a_million_tokens() -> None:
+    config = resolve("gpt2-124m").config
+    assert parameters(dataclasses.replace(config.model, vocab_size=50257)) == 124_439_808
+    assert config.model.padded(50257) == 50304
+    assert config.train.batch_size * config.model.context_length == 524_288
+    assert config.train.steps * 524_288 == pytest.approx(10e9, rel=1e-3)
+
+
+def test_gpt2_decays_matrices_and_nothing_else() -> None:
+    model, groups = optimizers("gpt2-124m")
+    decayed = {name for group in groups if group.weight_decay for name in group.parameters}
+    assert decayed == {name for name, p in model.named_parameters() if p.ndim == 2}
+    assert {group.weight_decay for group in groups} == {0.1, 0.0}
+    assert all(isinstance(group, AdamW) and group.betas == (0.9, 0.95) for group in groups)
+
+
+def test_the_modern_recipe_gives_each_part_its_own_rate() -> None:
+    model, groups = optimizers("gpt2-124m-modern")
+    rates = {name: group.lr for group in groups for name in group.parameters}
+    assert rates.keys() == dict(model.named_parameters()).keys()
+    assert rates["token_embedding.weight"] == 0.3
+    assert rates["head.weight"] == 0.003125
+    assert rates["final_norm.weight"] == 0.01
+    assert rates["layers.1.attention.qkv.weight"] == 0.035
+    muon = [name for group in groups if isinstance(group, Muon) for name in group.parameters]
+    assert len(muon) == 2 * 4
+
+
+def test_a_part_without_a_rate_of_its_own_has_the_usual_one() -> None:
+    optim = dataclasses.replace(resolve("gpt2-124m").config.optim, lr=0.5, ngram_lr=0.25)
+    assert adamw_rate(optim, "token_embedding.weight") == 0.5
+    assert adamw_rate(optim, "mixture.weight") == 0.25
+
+
+def test_dropout_gives_way_to_the_recipe_and_nothing_else_does() -> None:
+    origin = ("run abc", {"model": {"d_model": 48, "embedding_dropout": 0.3, "pattern_dropout": 0.3}})
+    config = resolve("finetune", beneath_flags=origin).config
+    assert (config.model.d_model, config.model.embedding_dropout, config.model.pattern_dropout) == (
+        48,
+        0.1,
+        0.3,
+    )
+    assert resolve("finetune", beneath_flags=origin, flags={"model.embedding_dropout": 0.0}).config.model == (
+        dataclasses.replace(config.model, embedding_dropout=0.0)
+    )
+
+
+@pytest.fixture
+def shards(tmp_path) -> ShardDirectory:
+    ids = np.arange(1000) % 100
+    return write_shards(tmp_path / "shards", {"train": [ids], "validation": [ids]}, ByteTokenizer())
+
+
+@pytest.mark.parametrize(("asked", "scored"), [(0, 999), (200, 200), (5000, 999)])
+def test_only_the_beginning_of_the_validation_part_is_scored_where_that_is_asked_for(
+    shards: ShardDirectory, asked: int, scored: int
+) -> None:
+    config = resolve("gpt2-124m", flags={**SMALL, "train.evaluate_tokens": asked}).config
+    for size in (1, 2):
+        batches = [
+            batch
+            for rank in range(size)
+            for batch in validation_batches(config, shards, World(rank, size), step=0)
+        ]
+        assert sum(batch.targets.numel() for batch in batches) == scored
+        assert sorted(torch.cat([batch.targets.flatten() for batch in batches]).tolist()) == sorted(
+            (np.arange(1, scored + 1) % 100).tolist()
+        )
+
+
+def test_as_many_rows_are_scored_at_once_as_their_logits_allow() -> None:
+    model = dataclasses.replace(resolve("gpt2-124m").config.model, vocab_size=50304)
+    assert rows_to_score(model, "cpu") == 2  # 2²⁷ / 50,304 = 2,668 tokens
+    assert rows_to_score(model, "cuda") == 8
+    assert rows_to_score(dataclasses.replace(model, vocab_size=65), "cpu") == 8
+    assert rows_to_score(dataclasses.replace(model, context_length=100_000), "cpu") == 1
