@@ -54,9 +54,21 @@ def primer(count: int, *words: str) -> None:
     python(count, "-m", "primer", *words)
 
 
+TIED = {"model.tied-head": True, "model.zero-init-head": False, "train.weight-average": 0.9}
+
+
 @pytest.mark.timeout(600)
-def test_one_against_two_processes(tmp_path: Path, text_file: Path) -> None:
-    flags = [f"--{name}={value}" for name, value in FLAGS.items()]
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"train.parallel": "ddp"},
+        {"train.parallel": "fsdp", **TIED},
+        {"train.parallel": "fsdp", "optim.name": "muon", "train.sample-every": 5, "sample.tokens": 20},
+    ],
+    ids=["whole models", "sharded, tied", "sharded, Muon"],
+)
+def test_one_against_two_processes(tmp_path: Path, text_file: Path, more: dict[str, object]) -> None:
+    flags = [f"--{name}={value}" for name, value in {**FLAGS, **more}.items()]
     for count in (1, 2):
         primer(count, "train", str(text_file), f"--runs-dir={tmp_path / str(count)}", *flags)
     one, two = (find("latest", tmp_path / str(count)) for count in (1, 2))
@@ -99,14 +111,15 @@ names = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/co
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads the threads under /proc")
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
 @pytest.mark.parametrize(("lr", "ended"), [(1e-3, "finished"), (1e30, "diverged")])
 def test_no_thread_of_the_group_outlives_the_training(
-    lr: float, ended: str, tmp_path: Path, text_file: Path
+    lr: float, ended: str, parallel: str, tmp_path: Path, text_file: Path
 ) -> None:
     """One that did could let go of a tensor while the interpreter was ending, and abort the process."""
     (tmp_path / "ending.py").write_text(ENDING)
     flags = {name.replace("-", "_"): value for name, value in FLAGS.items()}
-    flags |= {"optim.lr": lr, "optim.clip": 0.0, "train.patience": 3}
+    flags |= {"optim.lr": lr, "optim.clip": 0.0, "train.patience": 3, "train.parallel": parallel}
     python(2, str(tmp_path / "ending.py"), str(tmp_path), str(text_file), json.dumps(flags))
     for rank in range(2):
         said = (tmp_path / f"rank_{rank}").read_text()

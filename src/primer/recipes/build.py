@@ -1,6 +1,5 @@
 """From a config to the things that it names: model, optimizer, stream, trainer. The one place that wires them."""
 
-import itertools
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -91,37 +90,49 @@ def build_stream(config: RunConfig, shards: ShardDirectory, world: World) -> Bat
     )
 
 
-def validation_batches(config: RunConfig, shards: ShardDirectory, world: World, step: int) -> Iterator[Batch]:
-    """This process's part of the validation split: all of it (or of its beginning), or random windows (the lecture)."""
+class Spare(Batch):
+    """A batch that is read and not scored: its process has none left, and a sharded model is read by all at once."""
+
+
+def validation_batches(
+    config: RunConfig, shards: ShardDirectory, world: World, step: int, *, together: bool = False
+) -> Iterator[Batch]:
+    """This process's part of the validation split: all of it (or of its beginning), or random windows (the lecture).
+
+    together: as many for every process, by a `Spare` one where need be.
+    """
     tokens: TokenSequence = shards.tokens("validation")
     train, context = config.train, config.model.context_length
-    if not train.evaluate_batches:
-        if train.evaluate_tokens:
-            tokens = tokens[: train.evaluate_tokens + 1]
-        rows = rows_to_score(config.model, train.device)
-        windows = evaluation_windows(tokens, batch_size=rows, context_length=context)
-        return itertools.islice(windows, world.rank, None, world.size)
-    stream = BatchStream(
-        tokens,
-        batch_size=train.batch_size,
-        context_length=context,
-        seed=config.seed + step,
-        order="random",
-    )
-    return _numbered(stream, range(world.rank, train.evaluate_batches, world.size))
+    if train.evaluate_batches:
+        stream = BatchStream(
+            tokens,
+            batch_size=train.batch_size,
+            context_length=context,
+            seed=config.seed + step,
+            order="random",
+        )
+        return dealt((stream.next() for _ in range(train.evaluate_batches)), world, together)
+    if train.evaluate_tokens:
+        tokens = tokens[: train.evaluate_tokens + 1]
+    rows = rows_to_score(config.model, train.device)
+    return dealt(evaluation_windows(tokens, batch_size=rows, context_length=context), world, together)
+
+
+def dealt(batches: Iterable[Batch], world: World, together: bool) -> Iterator[Batch]:
+    """Every `world.size`-th batch, beginning with this process's rank."""
+    left, last = 0, None
+    for number, last in enumerate(batches):
+        left = (number + 1) % world.size
+        if number % world.size == world.rank:
+            yield last
+    if together and left and world.rank >= left and last is not None:
+        yield Spare(last.inputs, last.targets, last.starts)
 
 
 def rows_to_score(model: GPTConfig, device: str) -> int:
     """Sequences to score at once: 8,192 tokens, or as many as have 2²⁷ logits together (on a GPU 2³⁰)."""
     most = 1 << (30 if device == "cuda" else 27)
     return max(1, min(8192, most // model.vocab_size) // model.context_length)
-
-
-def _numbered(stream: BatchStream, numbers: Iterable[int]) -> Iterator[Batch]:
-    """The batches with these numbers of a random stream, so that each process scores others."""
-    for number in numbers:
-        stream.index = number
-        yield stream.next()
 
 
 def build_trainer(config: RunConfig, model: GPT, shards: ShardDirectory, world: World) -> Trainer:

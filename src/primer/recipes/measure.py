@@ -7,7 +7,7 @@ import copy
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,17 +15,21 @@ from torch.nn.parallel import DistributedDataParallel
 
 from primer import device as devices
 from primer.data.shards import ShardDirectory
+from primer.errors import UsageError
 from primer.models.gpt import GPT
 from primer.recipes.build import build_trainer
 from primer.recipes.config import LEAST_STEPS, RunConfig
-from primer.recipes.plan import SMALL_BATCH, candidates
+from primer.recipes.plan import SMALL_BATCH, candidates, rows_at_once, training_bytes
 from primer.training import generators
 from primer.training.distributed import World
 from primer.training.loop import Forward, Trainer
 from primer.training.precision import Precision
+from primer.training.sharding import is_sharded
 
 Tell = Callable[[str], None]
 
+ROOM = 0.6
+"""The share of the memory that weights, gradients and moments may take before they are sharded."""
 PATIENCE = 4.0
 """Seconds: a CPU that needs longer for a forward and backward pass would not gain by a larger one."""
 
@@ -40,7 +44,7 @@ def accelerate(trainer: Trainer, config: RunConfig, world: World, tell: Tell) ->
         wanted = "on" if world.first(int(compiled is not None), device) else "off"
         if compiled is not None and wanted == "on":
             trainer.forward = compiled
-    if world.size > 1:
+    if world.size > 1 and not is_sharded(trainer.model):
         trainer.forward = DistributedDataParallel(cast(nn.Module, trainer.forward))
     return replace(config, train=replace(config.train, compile="on" if wanted == "on" else "off"))
 
@@ -59,6 +63,16 @@ def compiled_model(trainer: Trainer, *, must_pay: bool, tell: Tell) -> Forward |
     return cast(Forward, compiled)
 
 
+def choose_parallel(config: RunConfig, device: torch.device, world: World) -> RunConfig:
+    """The config with how several processes share the model: each its own copy, unless that leaves too little room."""
+    if world.size == 1 or config.train.parallel != "auto":
+        return config
+    state = training_bytes(config, 0, device.type).total  # without activations
+    short = state > ROOM * devices.free_memory(device) / (world.local_size if device.type == "cpu" else 1)
+    chosen: Literal["ddp", "fsdp"] = "fsdp" if world.first(int(short), device) else "ddp"
+    return replace(config, train=replace(config.train, parallel=chosen))
+
+
 def choose_micro_batch(config: RunConfig, model: GPT, world: World) -> int:
     """How many sequences to compute at once: the fastest on a CPU, the most that fit on a GPU.
 
@@ -70,6 +84,8 @@ def choose_micro_batch(config: RunConfig, model: GPT, world: World) -> int:
     if rows * config.model.context_length <= SMALL_BATCH:
         return rows
     device = next(model.parameters()).device
+    if is_sharded(model):  # processes that measured for themselves would not stay together
+        return world.first(rows_at_once(config, device.type, rows), device)
     trainer = _MicroTrainer(config, model)
     before = generators.capture(device)
     if device.type == "cuda":
@@ -91,6 +107,8 @@ def fit_into_minutes(
     train = config.train
     if not train.minutes:
         return config
+    if is_sharded(model):
+        raise UsageError("train.minutes needs the whole model on each device", hint="--train.steps=N")
     device = next(model.parameters()).device
     before = generators.capture(device)
     trainer = build_trainer(config, copy.deepcopy(model), shards, world)

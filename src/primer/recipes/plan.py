@@ -26,7 +26,7 @@ def plan(config: RunConfig, rates: dict[str, float]) -> dict[str, Any]:
     device, precision, rate = measure(config, rates)
     model = replace(config.model, vocab_size=config.model.vocab_size or vocabulary(config))
     config = replace(config, model=model)
-    rows = train.micro_batch or rows_at_once(config, device)
+    rows = train.micro_batch or rows_at_once(config, device, train.batch_size)
     memory = training_bytes(config, rows, device)
     tokens = train.batch_size * model.context_length  # a step
     short = train.short_until if train.short_context else 0.0
@@ -84,13 +84,12 @@ def candidates(config: RunConfig, rows: int, memory: int, device: str = "cpu") -
     return fitting or [min(halves)]
 
 
-def rows_at_once(config: RunConfig, device: str) -> int:
-    """The micro-batch that a run would begin with: small on a CPU, what fits on a GPU; a run measures it."""
+def rows_at_once(config: RunConfig, device: str, rows: int) -> int:
+    """The micro-batch out of `rows` by estimate: small on a CPU, what fits on a GPU. (A run measures it.)"""
     import torch
 
     from primer import device as devices
 
-    rows = config.train.batch_size
     if rows * config.model.context_length <= SMALL_BATCH:
         return rows
     found = candidates(config, rows, devices.free_memory(torch.device(device)), device)

@@ -24,12 +24,13 @@ from primer.assets import write_atomically
 from primer.data.shards import ShardDirectory
 from primer.errors import DivergedError, PrimerError, StoppedError, UsageError
 from primer.models.count import flops_per_token
+from primer.models.gpt import GPT
 from primer.recipes import directory
 from primer.recipes.build import build_model, build_trainer
 from primer.recipes.config import RunConfig, is_dropout, title
 from primer.recipes.directory import RunDirectory
 from primer.recipes.loaded import Run
-from primer.recipes.measure import accelerate, choose_micro_batch, fit_into_minutes
+from primer.recipes.measure import accelerate, choose_micro_batch, choose_parallel, fit_into_minutes
 from primer.recipes.report import PlainReporter, Reporter, Silence
 from primer.recipes.resolve import resolve
 from primer.recipes.session import Session
@@ -50,6 +51,7 @@ from primer.training.lock import RunLock
 from primer.training.log import check_installed
 from primer.training.loop import Trainer, fit
 from primer.training.optim import orthogonalise_dtype
+from primer.training.sharding import shard
 
 FIXED = ("recipe", "seed", "data.", "model.", "train.minutes")
 """What cannot change when a run goes on: its text, its chance, its model, and how its length was found."""
@@ -85,10 +87,11 @@ def train(
         report = teller(reporter, world)
         check_installed(config.train.trackers)
         shards = prepare_data(config, world, read_tokenizer(origin) if origin else None)
-        config = complete(config, shards, device)
+        config = choose_parallel(complete(config, shards, device), device, world)
         model = build_model(config, shards, device)
         if origin:
             adopt_weights(model, origin)
+        share_out(model, config, world)
         config = with_micro_batch(config, choose_micro_batch(config, model, world))
         config = fit_into_minutes(config, model, shards, world, report.on_message)
         trainer = build_trainer(config, model, shards, world)
@@ -147,8 +150,9 @@ def resume(
                 where=str(found.path),
                 hint=f"--train.steps={2 * max(at, config.train.steps)} to go on",
             )
-        config = complete(config, shards, device)
+        config = choose_parallel(complete(config, shards, device), device, world)
         model = build_model(config, shards, device)
+        share_out(model, config, world)
         config = with_micro_batch(config, choose_micro_batch(config, model, world))
         trainer = build_trainer(config, model, shards, world)
         config = accelerate(trainer, config, world, report.on_message)
@@ -272,6 +276,12 @@ def complete(config: RunConfig, shards: ShardDirectory, device: torch.device) ->
         optim=replace(config.optim, muon_dtype=muon_dtype),
         train=replace(config.train, device=kind, precision=precision, threads=torch.get_num_threads()),
     )
+
+
+def share_out(model: GPT, config: RunConfig, world: World) -> None:
+    """Keep only this process's slices of the weights, where the config says so and there are other processes."""
+    if world.size > 1 and config.train.parallel == "fsdp":
+        shard(model)
 
 
 def precision_name(dtype: torch.dtype | None) -> Literal["fp32", "bf16", "fp16"]:

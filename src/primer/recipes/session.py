@@ -15,7 +15,7 @@ from primer.data.shards import ShardDirectory
 from primer.errors import DataError
 from primer.evals.perplexity import Score, score
 from primer.generation.text import stream
-from primer.recipes.build import validation_batches
+from primer.recipes.build import Spare, validation_batches
 from primer.recipes.config import RunConfig
 from primer.recipes.directory import RunDirectory
 from primer.recipes.report import Reporter
@@ -23,6 +23,7 @@ from primer.recipes.text import opening
 from primer.training import checkpoint
 from primer.training.log import Tracker, open_trackers
 from primer.training.loop import Trainer
+from primer.training.sharding import gathered, is_sharded
 
 STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 """Ctrl-C, a polite kill, a terminal that was closed: finish the step, save, end. (Windows has no SIGHUP.)"""
@@ -93,7 +94,8 @@ class Session:
 
     def score(self, step: int) -> Score:
         """Score the (averaged) model on the validation split. Raises `_BrokenOff` when a signal comes."""
-        batches = validation_batches(self.config, self.shards, self.trainer.world, step)
+        together = is_sharded(self.trainer.model)
+        batches = validation_batches(self.config, self.shards, self.trainer.world, step, together=together)
         with self.trainer.averaged(), self.trainer.precision.autocast():
             return score(
                 self.trainer.model,
@@ -107,7 +109,10 @@ class Session:
         for batch in batches:
             if self.asked_by is not None and self.trainer.world.size == 1:
                 raise _BrokenOff
-            yield batch
+            if isinstance(batch, Spare):
+                self.trainer.model(batch.inputs.to(self.trainer.precision.device))
+            else:
+                yield batch
 
     def evaluate(self, step: int) -> dict[str, Any] | None:
         """Score, and keep the score as a row; None where a signal came meanwhile."""
@@ -139,12 +144,13 @@ class Session:
 
     def sample(self, step: int) -> None:
         """Let the model write, from a seed of its own so that training draws the same numbers without it."""
-        if not self.trainer.world.is_first:
+        first = self.trainer.world.is_first
+        if not first and not is_sharded(self.trainer.model):
             return
         wanted, tokenizer = self.config.sample, self.shards.tokenizer
         try:
             prompt = opening(tokenizer, wanted.prompt)
-            if prompt != wanted.prompt and not self.run.samples.file.exists():
+            if first and prompt != wanted.prompt and not self.run.samples.file.exists():
                 self.reporter.on_message(f"samples begin with {prompt!r}: this text lacks {wanted.prompt!r}")
             with self.trainer.averaged():
                 pieces = stream(
@@ -159,21 +165,25 @@ class Session:
         except DataError as error:  # logits that are not finite: whether to go on is for the loop to say
             self.reporter.on_message(f"no sample after step {step}: {error.cause}")
             return
+        if not first:
+            return
         self.run.samples.append({"step": step, "text": text})
         self.reporter.on_sample(step, text)
 
     def save(self, step: int, *, best: bool) -> None:
         """Write a checkpoint; point `best` at it where it is; remove those that the config does not keep."""
         trainer = self.trainer
-        state = trainer.state()  # every process takes part
-        if not trainer.world.is_first:
+        first = trainer.world.is_first
+        state = trainer.state()  # every process takes part, here and in putting together what is sharded
+        weights = gathered(checkpoint.weights_of(trainer.model), keep=first)
+        moments = gathered(trainer.optimizer.state_tensors(), keep=first)
+        mean = gathered(trainer.average.tensors(), keep=first) if trainer.average else {}
+        if not first:
             return
-        weights = checkpoint.weights_of(trainer.model)
-        optim = {f"optim.{name}": tensor for name, tensor in trainer.optimizer.state_tensors().items()}
-        model = weights
-        if trainer.average:  # what one samples is the mean; training goes on from the weights
-            model = {**weights, **trainer.average.tensors()}
-            optim |= {f"weights.{name}": weights[name] for name in trainer.average.tensors()}
+        # What one samples is the mean; training goes on from the weights.
+        model = {**weights, **mean}
+        optim = {f"optim.{name}": tensor for name, tensor in moments.items()}
+        optim |= {f"weights.{name}": weights[name] for name in mean}
         path = checkpoint.save(
             self.run.checkpoints, step, model=model, optim=optim, state={**state, **self.facts, "step": step}
         )

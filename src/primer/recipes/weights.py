@@ -20,6 +20,7 @@ from primer.recipes.text import read_tokenizer
 from primer.training import checkpoint
 from primer.training.distributed import World
 from primer.training.loop import Trainer
+from primer.training.sharding import put
 
 
 def newest_step(run: RunDirectory, world: World, device: torch.device, report: Reporter) -> int:
@@ -149,7 +150,7 @@ def put_weights(model: GPT, weights: Mapping[str, Tensor], where: str) -> None:
     own = checkpoint.weights_of(model)
     checkpoint.match(dict(weights), own, where)
     for name, tensor in own.items():
-        tensor.copy_(weights[name])
+        put(tensor, weights[name])
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from primer.training.sharding import local, put
+
 
 class WeightAverage:
     """mean ← d · mean + (1 − d) · weights after every step: Polyak & Juditsky 1992 average all steps alike, here
@@ -25,8 +27,8 @@ class WeightAverage:
         """Take the model's present weights into the mean."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         self.updates += 1
-        weights = [p.detach() for _, p in model.named_parameters()]
-        torch._foreach_lerp_(list(self.mean.values()), weights, 1 - decay)
+        weights = [local(p.detach()) for _, p in model.named_parameters()]
+        torch._foreach_lerp_([local(mean) for mean in self.mean.values()], weights, 1 - decay)
 
     @contextmanager
     def in_place(self, model: nn.Module) -> Iterator[None]:
@@ -41,7 +43,13 @@ class WeightAverage:
     def swap(self, model: nn.Module) -> None:
         """Exchange mean and weights."""
         for name, p in model.named_parameters():
-            p.data, self.mean[name] = self.mean[name], p.data
+            if local(p) is p:
+                p.data, self.mean[name] = self.mean[name], p.data
+            else:  # a sharded weight is known to more than its module: its numbers change, not its memory
+                weight, mean = local(p.detach()), local(self.mean[name])
+                before = weight.clone()
+                weight.copy_(mean)
+                mean.copy_(before)
 
     def tensors(self) -> dict[str, Tensor]:
         """The mean, by parameter name."""
@@ -52,4 +60,4 @@ class WeightAverage:
         """Continue from a saved mean."""
         self.updates = updates
         for name, mean in self.mean.items():
-            mean.copy_(tensors[name])
+            put(mean, tensors[name])

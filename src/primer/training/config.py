@@ -124,6 +124,8 @@ class TrainConfig:
     """Of matrix products. auto: bf16 where the device is made for it, else fp32."""
     compile: Literal["auto", "on", "off"] = "auto"
     """torch.compile. auto: on a GPU, for runs that are long enough to pay for it."""
+    parallel: Literal["auto", "ddp", "fsdp"] = "auto"
+    """Several processes: each holds the whole model (ddp) or a slice of it (fsdp). auto: fsdp where it must be."""
     threads: int = 0
     """CPU threads. 0: as many as torch finds; the number is kept on resume, because it decides the last bits."""
     deterministic: bool = False

@@ -4,8 +4,10 @@
 only one that reads it. One process needs none of this, and every function here is then the identity.
 """
 
+import gc
 import os
 import secrets
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -132,4 +134,19 @@ def joined(device: torch.device) -> Iterator[World]:
     try:
         yield world
     finally:
+        _let_go_of_the_group()
         dist.destroy_process_group()
+
+
+def _let_go_of_the_group() -> None:
+    """Make torch's meshes forget the group: caches of DTensor keep them, and a failed run's frames its FSDP states."""
+    if "torch.distributed.fsdp" not in sys.modules:
+        return
+    from torch.distributed.device_mesh import DeviceMesh
+    from torch.distributed.fsdp._fully_shard._fsdp_common import FSDPMeshInfo
+
+    for found in gc.get_objects():
+        if type(found) is DeviceMesh:
+            vars(found).get("_pg_registry", {}).clear()
+        elif type(found) is FSDPMeshInfo:
+            vars(found).pop("shard_process_group", None)

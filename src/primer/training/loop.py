@@ -25,6 +25,7 @@ from primer.training.config import TrainConfig
 from primer.training.distributed import World
 from primer.training.optim import Optimizer, clip_grad_norm
 from primer.training.precision import LossScaler, Precision
+from primer.training.sharding import is_sharded, local
 
 Forward = Callable[..., Tensor]
 """Token ids (B, T) in, logits (B, T, V) out, or the loss where `targets` are given."""
@@ -134,16 +135,23 @@ class Trainer:
 
     def finite(self) -> bool:
         """Whether every weight is a finite number; a device is waited for once."""
-        return bool(torch.stack([torch.isfinite(p).all() for p in self.parameters]).all())
+        wrong = ~torch.stack([torch.isfinite(local(p)).all() for p in self.parameters]).all()
+        return not bool(self.over_slices(wrong.float()))
 
     def origins(self, starts: Int[Tensor, " B"]) -> dict[str, Tensor]:
         """Counted n-grams must know which part of the training text a row is, to leave it out."""
         return {} if self.model.counts is None else {"starts": starts.to(self.precision.device)}
 
+    def over_slices(self, count: Float[Tensor, ""]) -> Float[Tensor, ""]:
+        """What was counted in this process's slices of the model, added up over all of them."""
+        return self.world.total(count) if is_sharded(self.model) else count
+
     def in_step(self, *, last: bool) -> contextlib.AbstractContextManager[Any]:
         """Several processes exchange gradients once a step, with the last micro-batch."""
         if isinstance(self.forward, DistributedDataParallel) and not last:
             return self.forward.no_sync()
+        if is_sharded(self.model):
+            self.model.set_requires_gradient_sync(last)  # type: ignore[operator]  # FSDP gives it to the model
         return contextlib.nullcontext()
 
     def scale(self) -> float:
@@ -154,9 +162,10 @@ class Trainer:
         """Divide fp16's gradients by the scale, and adapt the scale to whether they overflowed."""
         if not self.scaler:
             return
-        grads = [p.grad for p in self.parameters if p.grad is not None]
+        grads = [local(p.grad) for p in self.parameters if p.grad is not None]
         torch._foreach_div_(grads, self.scaler.scale)
-        self.scaler.update(overflow=not all(bool(torch.isfinite(grad).all()) for grad in grads))
+        wrong = ~torch.stack([torch.isfinite(grad).all() for grad in grads]).all()
+        self.scaler.update(overflow=bool(self.over_slices(wrong.float())))
 
     def batch_shape(self, step: int) -> tuple[int, int]:
         """Sequences and their length at a step: short windows first where the config asks, and more of them.

@@ -24,6 +24,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from primer.errors import DataError, UsageError
+from primer.training.sharding import joined_again, local, put, slice_of, whole
 
 Named = Iterable[tuple[str, nn.Parameter]]
 
@@ -74,7 +75,7 @@ class _Group:
     def load_state_tensors(self, state: Mapping[str, Tensor]) -> None:
         _check_fit(state, self.state)
         for name, mine in self.state.items():
-            mine.copy_(state[name])
+            put(mine, state[name])
 
 
 def _check_fit(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
@@ -138,10 +139,10 @@ class AdamW(_Group):
 
     def _reference(self, parameters: dict[str, nn.Parameter], lr: float) -> None:
         beta1, beta2 = self.betas
-        for name, p in parameters.items():
-            g = p.grad
-            assert g is not None
-            m, v = self.state[f"{name}.first_moment"], self.state[f"{name}.second_moment"]
+        for name, parameter in parameters.items():
+            assert parameter.grad is not None
+            p, g = local(parameter), local(parameter.grad)
+            m, v = (local(self.state[f"{name}.{slot}_moment"]) for slot in ("first", "second"))
             t = self.state[f"{name}.step"].add_(1).item()
 
             p.mul_(1 - lr * self.weight_decay)
@@ -158,8 +159,8 @@ class AdamW(_Group):
             steps = self._slot(names, "step")
             torch._foreach_add_(steps, 1)
             torch._fused_adamw_(
-                [parameters[name] for name in names],
-                [g for name in names if (g := parameters[name].grad) is not None],
+                [local(parameters[name]) for name in names],
+                [local(g) for name in names if (g := parameters[name].grad) is not None],
                 self._slot(names, "first_moment"),
                 self._slot(names, "second_moment"),
                 [],
@@ -174,7 +175,7 @@ class AdamW(_Group):
             )
 
     def _slot(self, names: list[str], slot: str) -> list[Tensor]:
-        return [self.state[f"{name}.{slot}"] for name in names]
+        return [local(self.state[f"{name}.{slot}"]) for name in names]
 
 
 class Muon(_Group):
@@ -233,7 +234,24 @@ class Muon(_Group):
 
     @torch.no_grad()
     def step(self, lr_factor: float = 1.0) -> None:
-        self.update(self._with_gradient(), self.lr * lr_factor)
+        parameters = self._with_gradient()
+        if any(local(p) is not p for p in parameters.values()):
+            self._sharded(parameters, self.lr * lr_factor)
+        else:
+            self.update(parameters, self.lr * lr_factor)
+
+    def _sharded(self, parameters: dict[str, nn.Parameter], lr: float) -> None:
+        """One matrix at a time is put together, because its singular values are those of the whole."""
+        for name, p in parameters.items():
+            assert p.grad is not None
+            g, m = local(p.grad), local(self.state[f"{name}.momentum"])
+            m.lerp_(g, 1 - self.momentum)
+            u = joined_again(g.lerp(m, self.momentum) if self.nesterov else m, p)
+            step = torch.zeros_like(u)
+            for piece, update in zip(self._pieces(name, step), self._pieces(name, u), strict=True):
+                orthogonal = self._orthogonalise(update, fewest_products=True)
+                piece.add_(orthogonal, alpha=-lr * self._scale(piece))
+            local(p).mul_(1 - lr * self.weight_decay).add_(slice_of(step, p))
 
     def _reference(self, parameters: dict[str, nn.Parameter], lr: float) -> None:
         for name, p in parameters.items():
@@ -390,9 +408,9 @@ def clip_grad_norm(parameters: Iterable[nn.Parameter], max_norm: float) -> Float
     if not gradients:
         return torch.zeros(())
     norms = torch._foreach_norm(gradients)
-    norm = torch.linalg.vector_norm(torch.stack([n.to(norms[0].device) for n in norms]))
+    norm = whole(torch.linalg.vector_norm(torch.stack([n.to(norms[0].device) for n in norms])))
     if norm.device.type == "cpu" and norm <= max_norm:
         return norm  # here a look is free and another pass over the gradients is not; on a GPU, the opposite
     factor = (max_norm / (norm + 1e-6)).clamp(max=1.0)
-    torch._foreach_mul_(gradients, factor)
+    torch._foreach_mul_([local(gradient) for gradient in gradients], factor)
     return norm
