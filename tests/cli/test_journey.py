@@ -15,7 +15,7 @@ import pytest
 from primer.cli.main import main
 from primer.config import from_dict
 from primer.recipes.config import RunConfig
-from primer.recipes.resolve import resolve
+from primer.recipes.resolve import recipes, resolve
 
 SMALL = [
     "--model.d-model=16", "--model.n-layers=1", "--model.n-heads=2", "--model.context-length=16",
@@ -244,9 +244,7 @@ def test_a_plan(capsys, monkeypatch) -> None:
 
     monkeypatch.setattr(device, "matmul_rate", lambda *_: 1e11)
     every = said_by(capsys, "plan")
-    assert [line.split()[0] for line in every.splitlines()[1:5]] == [
-        "default", "lecture", "shakespeare", "shakespeare-fast",
-    ]  # fmt: skip
+    assert [line.split()[0] for line in every.splitlines()[1 : 1 + len(recipes())]] == recipes()
     one = json.loads(said_by(capsys, "plan", "lecture", "--model.vocab-size=65", "--json"))
     assert one["parameters"] == 6_650_945  # counted from the lecture's own script
     assert one["tokens"] == 5000 * 64 * 256

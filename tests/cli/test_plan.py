@@ -1,18 +1,24 @@
 """A plan is arithmetic: judged by adding up the run step by step."""
 
 import dataclasses
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import primer
 from primer import device
+from primer.cli.main import main
 from primer.cli.plan import about, megabytes
 from primer.models import count
 from primer.recipes import plan as plans
 from primer.recipes.build import build_model
+from primer.recipes.report import Silence
 from primer.recipes.resolve import resolve
 from primer.training.distributed import World
 from primer.training.loop import Trainer
+from setups import TINY
 
 RATE = 1e11
 
@@ -117,3 +123,33 @@ def test_durations_are_no_more_exact_than_they_are_known(seconds: float, said: s
 )
 def test_sizes(size: float, said: str) -> None:
     assert megabytes(size) == said
+
+
+def test_a_run_tells_what_was_planned_and_what_it_was(
+    text_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], measured: list[str]
+) -> None:
+    words = [f"--{key.replace('_', '-')}={value}" for key, value in TINY.items()]
+    assert main(["train", str(text_file), f"--runs-dir={tmp_path}", *words]) == 0
+    found = json.loads((next(tmp_path.glob("*/run.json"))).read_text())
+    actual, planned = found["actual"], found["planned"]
+    assert actual["tokens"] == planned["tokens"] == 12 * 8 * 16
+    assert actual["parameters"] == planned["parameters"]
+    assert actual["flops"] == pytest.approx(planned["flops"])
+    assert actual["share"] == pytest.approx(actual["flops"] / actual["seconds"] / RATE, rel=0.1)
+    said = capsys.readouterr().err
+    assert "took 0:" in said
+    assert main(["plan", "latest", f"--runs-dir={tmp_path}"]) == 0
+    shown = capsys.readouterr().out
+    assert f"{planned['parameters']:,}  {actual['parameters']:,}" in " ".join(shown.split()).replace(
+        " ", "  "
+    )
+    assert main(["plan", "latest", f"--runs-dir={tmp_path}", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"run": found["id"], "planned": planned, "actual": actual}
+
+
+def test_a_run_without_an_end_has_no_figures_yet(
+    text_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = primer.train(text_file, flags=TINY, runs_dir=tmp_path, reporter=Silence())
+    assert main(["plan", str(run.path)]) == 4
+    assert "keeps no plan" in capsys.readouterr().err

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from primer.cli.flags import Verb, parse, show_help
 from primer.cli.table import table
+from primer.corpus.sources import RUN_MARK
+from primer.errors import DataError
 from primer.recipes.config import RunConfig
 from primer.recipes.plan import plan
 from primer.recipes.resolve import recipes, resolve
@@ -20,14 +23,16 @@ class Options:
 
     json: bool = False
     """Print JSON."""
+    runs_dir: str = "runs"
+    """Where runs are kept."""
 
 
 VERB = Verb(
     name="plan",
-    takes="[RECIPE|TEXT|FILE.toml]",
+    takes="[RECIPE|TEXT|FILE.toml|RUN]",
     about="Parameters, memory, FLOPs and minutes on this machine, before anything is trained. Without a name: "
-    "every recipe in a line.",
-    examples=("primer plan", "primer plan shakespeare --model.n-layers=12", "primer plan lecture --json"),
+    "every recipe in a line. For a run: what was planned, and what it was.",
+    examples=("primer plan", "primer plan shakespeare --model.n-layers=12", "primer plan latest"),
     options=Options,
     config=RunConfig,
 )
@@ -36,6 +41,9 @@ VERB = Verb(
 def run(argv: Sequence[str]) -> int:
     """Print the plan of one run, or of every recipe."""
     arguments = parse(VERB, argv)
+    if arguments.values and not arguments.help and (run := the_run(arguments.values[0], arguments.options)):
+        print(json.dumps(run, ensure_ascii=False) if arguments.options.json else as_it_was(run))
+        return 0
     targets = arguments.values or (["default"] if arguments.help or arguments.flags else recipes())
     configs = [resolve(target, flags=arguments.flags).config for target in targets]
     if arguments.help:
@@ -51,6 +59,43 @@ def run(argv: Sequence[str]) -> int:
     else:
         print(overview(plans))
     return 0
+
+
+def the_run(word: str, options: Options) -> dict[str, Any] | None:
+    """The plan of a run and how it went, where the word is a run's name and neither a recipe's nor a text's."""
+    if word in recipes() or (os.path.exists(word) and not os.path.exists(os.path.join(word, RUN_MARK))):
+        return None
+    from primer.recipes.directory import find
+
+    try:
+        run = find(word, options.runs_dir)
+    except DataError:
+        return None
+    facts = run.read_facts()
+    if "planned" not in facts:
+        raise DataError(
+            "this run keeps no plan: it has not come to an end", str(run.path), "primer runs show"
+        )
+    return {"run": run.id, "planned": facts["planned"], "actual": facts["actual"]}
+
+
+def as_it_was(run: dict[str, Any]) -> str:
+    """The plan of a run, and beside it what it was."""
+    planned, actual = run["planned"], run["actual"]
+    speed = planned["tokens"] / max(planned["seconds"], 1e-9)
+    rows = [
+        ("", "planned", "was"),
+        ("parameters", f"{planned['parameters']:,}", f"{actual['parameters']:,}"),
+        ("memory", megabytes(planned["memory"]["total"]), megabytes(actual["memory"])),
+        ("tokens", f"{planned['tokens']:,}", f"{actual['tokens']:,}"),
+        ("compute", work(planned["flops"]), work(actual["flops"])),
+        ("time", about(planned["seconds"]), about(actual["seconds"])),
+        ("tokens/s", f"{speed:,.0f}", f"{actual['tokens_per_second']:,}"),
+        ("of matmul rate", f"{planned['share']:.0%}", f"{actual['share']:.0%}"),
+    ]
+    where = f"{planned['device']}, {planned['matmul_flops'] / 1e9:,.0f} GFLOP/s in {planned['precision']}"
+    note = "Memory: what the model needs, and the peak of the process, which holds the program as well."
+    return f"run {run['run']} on {where}\n\n{table(rows, right={1, 2})}\n\n{note}"
 
 
 def overview(plans: Sequence[dict[str, Any]]) -> str:
@@ -75,7 +120,7 @@ def in_lines(one: dict[str, Any]) -> str:
         "vocabulary": f"{one['vocabulary']:,}{guess}",
         "parameters": f"{one['parameters']:,}, of which {one['matmul_parameters']:,} multiply every token",
         "steps": f"{one['steps']:,} of {one['tokens_per_step']:,} tokens: {one['tokens']:,}{limit}",
-        "compute": f"{one['flops_per_token'] / 1e6:,.1f} MFLOP a token, {one['flops'] / 1e15:,.3f} PFLOP in all",
+        "compute": f"{one['flops_per_token'] / 1e6:,.1f} MFLOP a token, {work(one['flops'])} in all",
         "memory": f"{megabytes(memory['total'])} with {one['rows_at_once']} rows at once: {kinds}",
         "sampling": f"{megabytes(one['cache_bytes'])} of keys and values a sequence",
         "time here": about(one["seconds"]),
@@ -94,6 +139,11 @@ def footnote(one: dict[str, Any]) -> str:
 def megabytes(size: float) -> str:
     """Bytes for people."""
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
+
+
+def work(flops: float) -> str:
+    """FLOPs for people."""
+    return f"{flops / 1e15:,.1f} PFLOP" if flops >= 1e15 else f"{flops / 1e12:,.1f} TFLOP"
 
 
 def about(seconds: float) -> str:

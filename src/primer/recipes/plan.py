@@ -64,6 +64,22 @@ def plan(config: RunConfig, rates: dict[str, float]) -> dict[str, Any]:
     }
 
 
+def outcome(
+    planned: dict[str, Any], *, parameters: int, tokens: int, seconds: float, memory: int
+) -> dict[str, Any]:
+    """What a plan's figures turned out to be; `memory` is the peak of the process (on CUDA of the device's tensors)."""
+    flops = tokens * planned["flops"] / max(planned["tokens"], 1)
+    return {
+        "parameters": parameters,
+        "memory": memory,
+        "tokens": tokens,
+        "flops": flops,
+        "seconds": round(seconds, 3),
+        "tokens_per_second": round(tokens / max(seconds, 1e-9)),
+        "share": round(flops / max(seconds, 1e-9) / planned["matmul_flops"], 4),
+    }
+
+
 def vocabulary(config: RunConfig) -> int:
     """Rows of the embedding, as far as that is known before the text was read."""
     name = config.data.tokenizer

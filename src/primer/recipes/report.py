@@ -121,6 +121,12 @@ def farewell(info: Mapping[str, Any]) -> str:
     """What a run says after its last one."""
     best = info.get("best_loss")
     loss = f", best validation loss {best:.4f}" if isinstance(best, float) and best < float("inf") else ""
+    if "actual" in info:
+        planned, actual = info["planned"], info["actual"]
+        loss += (
+            f"\ntook {duration(actual['seconds'])}, planned {duration(planned['seconds'])}, "
+            f"at {actual['share']:.0%} of the matmul rate (primer plan {info.get('handle', 'latest')})"
+        )
     return f"step {info.get('step', 0):,} is saved{loss}\nlet it write: primer sample {info.get('handle', 'latest')}"
 
 

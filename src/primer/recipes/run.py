@@ -31,6 +31,7 @@ from primer.recipes.config import RunConfig, is_dropout, title
 from primer.recipes.directory import RunDirectory
 from primer.recipes.loaded import Run
 from primer.recipes.measure import accelerate, choose_micro_batch, choose_parallel, fit_into_minutes
+from primer.recipes.plan import outcome, plan
 from primer.recipes.report import PlainReporter, Reporter, Silence
 from primer.recipes.resolve import resolve
 from primer.recipes.session import Session
@@ -202,10 +203,12 @@ def work(
     }
     session = Session(run, config, trainer, shards, report, facts, saved)
     first = trainer.world.is_first
+    planned = None
     try:
         with session:
             if not isinstance(session.reporter, Silence):
-                session.reporter.on_start(start_info(run, config, trainer, shards))
+                planned = plan(config, {})
+                session.reporter.on_start(start_info(run, config, trainer, shards, planned))
             if session.saved is None:
                 session.save(0, best=False)  # from the first moment there is something to go on from
             finished = fit(trainer, session)
@@ -218,14 +221,16 @@ def work(
         raise
     finally:
         trainer.forward = trainer.model  # what wraps it for several processes holds their group: see `joined`
+    came_true = how_it_went(trainer, planned) if planned else {}
     if first:
-        run.update_facts(status="finished" if finished else "stopped", ended=now())
+        run.update_facts(status="finished" if finished else "stopped", ended=now(), **came_true)
     session.reporter.on_end(
         {
             "path": str(run.path),
             "handle": run.handle,
             "finished": finished,
             **vars(trainer.progress),
+            **came_true,
             "saved": session.saved,
         }
     )
@@ -241,6 +246,18 @@ def work(
             exit_code=code,
         )
     return Run(run)
+
+
+def how_it_went(trainer: Trainer, planned: dict[str, Any]) -> dict[str, Any]:
+    """The plan, and beside it the same figures as they were."""
+    actual = outcome(
+        planned,
+        parameters=sum(p.numel() for p in trainer.model.parameters()),
+        tokens=trainer.progress.tokens,
+        seconds=trainer.progress.seconds,
+        memory=devices.peak_memory(trainer.precision.device),
+    )
+    return {"planned": planned, "actual": actual}
 
 
 def enter(config: RunConfig, stack: ExitStack) -> tuple[torch.device, World]:
@@ -327,7 +344,11 @@ def begin(
 
 
 def start_info(
-    run: RunDirectory, config: RunConfig, trainer: Trainer, shards: ShardDirectory
+    run: RunDirectory,
+    config: RunConfig,
+    trainer: Trainer,
+    shards: ShardDirectory,
+    planned: dict[str, Any],
 ) -> dict[str, Any]:
     """What a reporter says before the first step."""
     device = trainer.precision.device
@@ -349,7 +370,7 @@ def start_info(
         "precision": config.train.precision,
         "threads": config.train.threads,
         "flops_per_token": flops_per_token(config.model),
-        "matmul_rate": devices.matmul_rate(device, trainer.precision.dtype or torch.float32),
+        "matmul_rate": planned["matmul_flops"],
     }
 
 
