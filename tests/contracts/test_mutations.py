@@ -22,7 +22,7 @@ from primer.data.manifest import HEADER, Manifest
 from primer.data.shards import ShardDirectory, write_shards
 from primer.errors import DataError, PrimerError
 from primer.recipes.resolve import resolve
-from primer.tokens import CharTokenizer
+from primer.tokens import BPETokenizer, CharTokenizer
 from primer.training import checkpoint
 from primer.training.log import JsonLines
 
@@ -106,10 +106,12 @@ def test_a_shard_directory(name: str, count: int, seed: int, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(("count", "seed"), COUNTS)
-def test_a_tokenizer(count: int, seed: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["char", "bpe"])
+def test_a_tokenizer(kind: str, count: int, seed: int, tmp_path: Path) -> None:
     """As its readers read it, byte for byte; bytes that are no text are the readers' affair."""
     file = tmp_path / "tokenizer.json"
-    file.write_text(CharTokenizer("\n !abcdéß😀").to_json(), encoding="utf-8")
+    made = CharTokenizer("\n !abcdéß😀") if kind == "char" else BPETokenizer.train(["low lower lowest"], 260)
+    file.write_text(made.to_json(), encoding="utf-8")
     none_is_silent(file, count, seed, lambda: tokens.from_json(file.read_text("latin-1"), where=str(file)))
 
 
@@ -196,9 +198,25 @@ def test_fuzz_manifests_of_checkpoints(tmp_path_factory: pytest.TempPathFactory,
     in_our_words(lambda: checkpoint.read_manifest(folder))
 
 
+BPE: dict[str, Any] = {
+    "kind": "bpe",
+    "version": 1,
+    "pattern": "gpt2",
+    "bytes": bytes(range(256)).hex(),
+    "merges": [[97, 98], [256, 99]],
+    "special_tokens": {"<|endoftext|>": 258},
+}
+
+
 @pytest.mark.slow
 @LONG
-@given(text=st.one_of(st.text(), changed({"kind": "char", "version": 1, "characters": "ab"}).map(seal)))
+@given(
+    text=st.one_of(
+        st.text(),
+        changed({"kind": "char", "version": 1, "characters": "ab"}).map(seal),
+        changed(BPE).map(seal),
+    )
+)
 @example("[" * 100_000)
 @example(seal({"kind": "char", "version": True, "characters": "ab"}))
 def test_fuzz_tokenizers(text: str) -> None:

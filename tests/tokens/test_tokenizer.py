@@ -4,14 +4,37 @@ import sys
 import numpy as np
 import pytest
 
-from primer.errors import UsageError
+from bpe_setup import small
+from primer import tokens
+from primer.errors import DataError, UsageError
 from primer.tokens import ByteTokenizer, CharTokenizer, Tokenizer
 from primer.tokens.tokenizer import dtype_for
 
+TEXT = "the lowest of the\n 'newest' ones, naïve"
+KINDS = [
+    pytest.param(CharTokenizer.train([TEXT]), id="char"),
+    pytest.param(ByteTokenizer(), id="byte"),
+    pytest.param(small("gpt2"), id="bpe"),
+    pytest.param(small("gpt4", "readable"), id="bpe-readable"),
+]
 
-def test_both_keep_the_protocol():
-    assert isinstance(CharTokenizer("ab"), Tokenizer)
-    assert isinstance(ByteTokenizer(), Tokenizer)
+
+@pytest.mark.parametrize("tokenizer", KINDS)
+def test_all_keep_the_protocol(tokenizer):
+    assert isinstance(tokenizer, Tokenizer)
+    ids = tokenizer.encode(TEXT)
+    assert tokenizer.decode(ids) == TEXT
+    assert ids.dtype == tokenizer.dtype == dtype_for(tokenizer.vocab_size)
+    assert b"".join(tokenizer.token_bytes(token) for token in ids) == TEXT.encode()
+    assert tokenizer.byte_lengths.shape == (tokenizer.vocab_size,)
+    assert tokenizer.byte_lengths[ids].sum() == len(TEXT.encode())
+    special = set(tokenizer.special_tokens.values())
+    assert {n for n, length in enumerate(tokenizer.byte_lengths) if not length} == special
+    assert tokenizer.encode("").tolist() == []
+    assert tokenizer.encode("").dtype == tokenizer.dtype
+    assert tokens.from_json(tokenizer.to_json()).fingerprint == tokenizer.fingerprint
+    with pytest.raises(DataError):
+        tokenizer.decode([tokenizer.vocab_size])
 
 
 @pytest.mark.parametrize("size", [1, 255, 256, 257, 65536, 65537, 2**32])
