@@ -91,13 +91,13 @@ class BPETokenizer:
         if vocab_size < least:
             raise UsageError(
                 f"a vocabulary of {vocab_size} is too small: 256 bytes and {len(special_tokens)} special tokens",
-                hint=f"{least} or more",
+                hint=f"--vocab-size={least} or more",
             )
         merges = _merges(_pieces(texts), vocab_size - least, check_pattern(pattern), implementation)
         if len(merges) < vocab_size - least:
             raise DataError(
                 f"this text has pairs for a vocabulary of {least + len(merges)}, and {vocab_size} was asked for",
-                hint=f"a longer text, or a vocabulary of {least + len(merges)}",
+                hint=f"--vocab-size={least + len(merges)}, or a longer text",
             )
         special = {name: 256 + len(merges) + place for place, name in enumerate(special_tokens)}
         return cls(merges, pattern=pattern, special_tokens=special, implementation=implementation)
