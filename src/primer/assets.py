@@ -220,26 +220,37 @@ def write_atomically(path: Path, text: str) -> None:
         file.write(text.encode("utf-8"))
 
 
-def temporary_name(path: Path) -> Path:
-    """A name beside `path` that tells which process, on which machine, is writing it."""
-    return path.with_name(f"{path.name}.tmp-{_MACHINE}-{os.getpid()}-{secrets.token_hex(4)}")
+def temporary_name(path: Path, *, owned: bool = True) -> Path:
+    """A name beside `path` that tells which process, on which machine, is writing it; not owned: that none does."""
+    process = os.getpid() if owned else 0
+    return path.with_name(f"{path.name}.tmp-{_MACHINE}-{process}-{secrets.token_hex(4)}")
 
 
-def sweep(path: Path) -> None:
-    """Remove what processes of this machine that died while they wrote `path` have left beside it."""
+def left_behind(path: Path) -> list[Path]:
+    """What processes of this machine that died (or let go) while they wrote `path` have left beside it."""
+    found = []
     for stale in path.parent.glob(f"{glob.escape(path.name)}.tmp-{_MACHINE}-*"):
         process = stale.name.split("-")[-2]
         if process.isdecimal() and not _alive(int(process)):
-            if stale.is_dir():
-                shutil.rmtree(stale, ignore_errors=True)
-            else:
-                stale.unlink(missing_ok=True)
+            found.append(stale)
+    return sorted(found)
+
+
+def sweep(path: Path) -> None:
+    """Remove what dead processes of this machine have left beside `path`."""
+    for stale in left_behind(path):
+        if stale.is_dir():
+            shutil.rmtree(stale, ignore_errors=True)
+        else:
+            stale.unlink(missing_ok=True)
 
 
 _MACHINE = re.sub(r"\W", "", platform.node()) or "local"
 
 
 def _alive(process: int) -> bool:
+    if process == 0:  # nobody's; to ask for it would be to ask for this process's own group
+        return False
     if sys.platform == "win32":  # where the question would be a Ctrl-C
         return True
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +12,7 @@ from primer.assets import BLOCK, Asset, find, sha256_of, sha256_of_lines
 from primer.corpus import python_docs
 from primer.corpus.document import SEPARATOR, Document
 from primer.corpus.readers import Decoding, read_jsonl, read_parquet, read_text, require_regular
-from primer.errors import DataError, SurroundingsError, nearest
+from primer.errors import DataError, SurroundingsError, UsageError, nearest
 
 SHAKESPEARE = Asset(
     name="tiny Shakespeare",
@@ -117,6 +117,32 @@ def open_source(
     for _, file in files:
         require_regular(file)
     return Source(path.resolve().name, "unknown (your own text)", str(path.absolute()), files, decoding)
+
+
+def open_sources(
+    specs: Sequence[str | Path],
+    *,
+    encoding: str = "utf-8",
+    encoding_errors: str = "strict",
+    field: str = "text",
+) -> Source:
+    """Several sources read one after the other as one. Raises as `open_source` does, UsageError for none."""
+    opened = [
+        open_source(spec, encoding=encoding, encoding_errors=encoding_errors, field=field) for spec in specs
+    ]
+    if not opened:
+        raise UsageError("no text is named", hint=f"a path, or one of: {', '.join(NAMED)}")
+    if len(opened) == 1:
+        return opened[0]
+    if len({source.decoding for source in opened}) > 1:
+        raise UsageError("a named source has its own encoding", hint="prepare it by itself")
+    return Source(
+        name=" + ".join(source.name for source in opened),
+        licence="; ".join(dict.fromkeys(source.licence for source in opened)),
+        address=", ".join(source.address for source in opened),
+        files=tuple(file for source in opened for file in source.files),
+        decoding=opened[0].decoding,
+    )
 
 
 def _text_files(folder: Path) -> tuple[tuple[str, Path], ...]:

@@ -1,19 +1,25 @@
 """Text to shards: the only place where files become tokens.
 
 Two passes, each streaming: the first learns the alphabet and the length, the second encodes and writes.
-Memory does not grow with the text.
+Memory does not grow with the text. With a tokenizer that marks where documents begin (`data/documents.py`), the second
+pass uses all cores, and goes on where a killed one was.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
 from primer.assets import cache_dir, log, sha256_of_lines, writing
-from primer.corpus import Source, open_source
+from primer.corpus import Source, open_sources
+from primer.data.documents import encode, has_documents, in_order, jobs, stretches
 from primer.data.manifest import SPLITS, VERSION, Counts, Split
 from primer.data.shards import ShardDirectory, ShardWriter
 from primer.errors import DataError, UsageError
@@ -21,12 +27,15 @@ from primer.tokens import CharTokenizer, Tokenizer, UnknownCharacterError, open_
 from primer.tokens.char import alphabet
 from primer.tokens.tokenizer import Ids
 
+NOTE_SECONDS = 10.0
+"""How often it is noted how far the work is: what a killed process loses at most."""
+
 Progress = Callable[[str, int, int], None]
 """Called with a stage and characters: ("read", so far, at most) first, then ("encode", so far, all)."""
 
 
 def prepare(
-    spec: str | Path,
+    spec: str | Path | Sequence[str | Path],
     *,
     tokenizer: str | Tokenizer = "char",
     out: Path | None = None,
@@ -36,18 +45,24 @@ def prepare(
     encoding_errors: str = "strict",
     field: str = "text",
     context_length: int | None = None,
+    threads: int = 0,
     progress: Progress | None = None,
 ) -> ShardDirectory:
-    """Turn a source into a shard directory, or open the one that was made from the same text in the same way.
+    """Turn sources into a shard directory, or open the one that was made from the same text in the same way.
 
     The last `validation_fraction` of the characters is the validation split. `tokenizer` is "char" (its
-    vocabulary is that of the whole text), "byte", or one that exists. `out=None`: shards lie in the cache.
-    With `context_length`, a split without one whole window is refused.
+    vocabulary is that of the whole text), a name or file of one, or one itself. `out=None`: shards lie in the cache.
+    With `context_length`, a split without one whole window is refused. threads: how many encode; 0: all cores.
     """
     if not 0 < validation_fraction < 1:
         raise UsageError(f"data.validation_fraction must lie between 0 and 1, got {validation_fraction}")
-    source = open_source(spec, encoding=encoding, encoding_errors=encoding_errors, field=field)
-    job = _Job(source, tokenizer, validation_fraction, unknown, context_length, progress or _silent)
+    specs = [spec] if isinstance(spec, str | Path) else list(spec)
+    source = open_sources(specs, encoding=encoding, encoding_errors=encoding_errors, field=field)
+    chosen: Literal["char"] | Tokenizer = "char"
+    if not (isinstance(tokenizer, str) and tokenizer == "char"):
+        chosen = open_tokenizer(tokenizer) if isinstance(tokenizer, str) else tokenizer
+    threads = threads or cores()
+    job = _Job(source, chosen, validation_fraction, unknown, context_length, threads, progress or _silent)
     key = job.key()
     path = Path(out) if out is not None else cache_dir() / "shards" / key[:16]
     shards = _reuse(path, key, ours=out is None)
@@ -60,6 +75,11 @@ def prepare(
     if skipped := sum(counts["skipped"] for counts in shards.counts.values()):
         log.warning("dropped %d characters that the tokenizer does not know", skipped)
     return replace(shards, source=job.about())  # the same text may have been read under another name
+
+
+def cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _silent(stage: str, done: int, total: int) -> None:
@@ -96,10 +116,11 @@ class _Job:
     """One text on its way into shards."""
 
     source: Source
-    tokenizer: str | Tokenizer
+    tokenizer: Literal["char"] | Tokenizer
     validation_fraction: float
     unknown: Literal["error", "skip"]
     context_length: int | None
+    threads: int
     progress: Progress
 
     def key(self) -> str:
@@ -126,32 +147,62 @@ class _Job:
 
     def write(self, path: Path, key: str) -> None:
         """Both passes. Nothing appears at `path` unless everything went well."""
-        source = self.source
-        stamp = source.stamp()
-        characters, letters = self._survey()
+        stamp = self.source.stamp()
+        documents = self.tokenizer != "char" and has_documents(self.tokenizer)
+        characters, letters = self._survey(documents)
         tokenizer = self._tokenizer(letters)
         train = int((1 - self.validation_fraction) * characters)
-        with ShardWriter(path, tokenizer, source=self.about(), key=key) as writer:
-            position = 0
-            for split, piece in _split(source.text(), train):
-                ids = self._encode(tokenizer, piece, position)
-                skipped = len(piece) - len(ids) if isinstance(tokenizer, CharTokenizer) else 0
-                size = len(piece) if piece.isascii() and not skipped else None
-                writer.write(split, ids, characters=len(piece) - skipped, size=size, skipped=skipped)
-                position += len(piece)
-                self.progress("encode", position, characters)
-            if source.stamp() != stamp:
-                raise DataError("the text changed while it was read", where=source.address, hint="try again")
+        with ShardWriter(path, tokenizer, source=self.about(), key=key, resume=documents) as writer:
+            if documents:
+                self._write_documents(writer, tokenizer, train, characters)
+            else:
+                self._write_text(writer, tokenizer, train, characters)
+            if self.source.stamp() != stamp:
+                raise DataError("the text changed while it was read", self.source.address, "try again")
             self.check_lengths(writer.counts)
 
-    def _survey(self) -> tuple[int, str]:
-        """(characters, all distinct ones in the order of Unicode), refusing a text that teaches nothing."""
+    def _write_text(self, writer: ShardWriter, tokenizer: Tokenizer, train: int, characters: int) -> None:
+        """Everything as one text."""
+        position = 0
+        for split, piece in _split(self.source.text(), train):
+            ids = self._encode(tokenizer, piece, position)
+            skipped = len(piece) - len(ids) if isinstance(tokenizer, CharTokenizer) else 0
+            size = len(piece) if piece.isascii() and not skipped else None
+            writer.write(split, ids, characters=len(piece) - skipped, size=size, skipped=skipped)
+            position += len(piece)
+            self.progress("encode", position, characters)
+
+    def _write_documents(
+        self, writer: ShardWriter, tokenizer: Tokenizer, train: int, characters: int
+    ) -> None:
+        """Each document for itself; the jobs that an earlier process did are only counted."""
+        done = writer.jobs
+        if done:
+            log.warning("going on after job %d, which an earlier process did", done)
+        work = partial(encode, tokenizer=tokenizer)
+        given = islice(jobs(stretches(self.source.documents(), train)), done, None)
+        noted = time.monotonic()
+        for number, found in enumerate(in_order(work, given, self.threads), start=done + 1):
+            writer.write(found.split, found.ids, characters=found.characters, size=found.size)
+            self.progress(
+                "encode", sum(counts["characters"] for counts in writer.counts.values()), characters
+            )
+            if time.monotonic() - noted >= NOTE_SECONDS:
+                writer.note(number)
+                noted = time.monotonic()
+
+    def _survey(self, documents: bool) -> tuple[int, str]:
+        """(characters, all distinct ones in the order of Unicode), refusing a text that teaches nothing.
+
+        documents: their characters, without those that would stand between them.
+        """
         count = 0
         size = sum(size for size, _ in self.source.stamp())
 
         def counted() -> Iterator[str]:
             nonlocal count
-            for piece in self.source.text():
+            found = self.source.documents()
+            for piece in (document.text for document in found) if documents else self.source.text():
                 count += len(piece)
                 self.progress("read", count, size)
                 yield piece
@@ -173,8 +224,6 @@ class _Job:
                 return CharTokenizer(letters, self.unknown)
             case CharTokenizer(characters=characters):
                 return CharTokenizer(characters, self.unknown)
-            case str(name):
-                return open_tokenizer(name)
             case other:
                 return other
 

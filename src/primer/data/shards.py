@@ -22,13 +22,14 @@ from io import BufferedReader
 from itertools import accumulate
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 
 from primer import tokens
 from primer.assets import (
     BLOCK,
+    log,
     reading,
     sha256_of_lines,
     sweep,
@@ -36,6 +37,7 @@ from primer.assets import (
     temporary_name,
     writing,
 )
+from primer.data.journal import JOURNAL, Journal, abandoned
 from primer.data.manifest import (
     COUNTED,
     HEADER,
@@ -174,6 +176,9 @@ def _check_ids(path: Path, file: BufferedReader, shard: Shard, tokenizer: Tokeni
 class ShardWriter:
     """Writes a shard directory, which appears at `path` when the `with` block ends well, and otherwise never.
 
+    With `resume`, what a killed process or Ctrl-C left of the same work (the same `key`) is taken up where it was last
+    noted: the first `jobs` jobs are done.
+
     with ShardWriter(path, tokenizer) as writer:
         writer.write("train", tokenizer.encode(text))
     """
@@ -186,6 +191,7 @@ class ShardWriter:
         source: Mapping[str, str] | None = None,
         key: str = "",
         shard_tokens: int = SHARD_TOKENS,
+        resume: bool = False,
     ) -> None:
         self.path = Path(path)
         self.counts: dict[Split, Counts] = {split: dict.fromkeys(COUNTED, 0) for split in SPLITS}
@@ -195,6 +201,9 @@ class ShardWriter:
         self._shard_tokens = shard_tokens
         self._shards: dict[Split, list[Shard]] = {split: [] for split in SPLITS}
         self._open: _OpenShard | None = None
+        self._resume = resume
+        self.jobs = 0
+        """With `resume`: jobs that an earlier process has done, as far as `note` was told of them."""
         self._temporary = temporary_name(self.path)
 
     def __enter__(self) -> Self:
@@ -202,9 +211,38 @@ class ShardWriter:
             raise UsageError("something is here already", where=str(self.path), hint="another folder")
         with writing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            if not (self._resume and self._adopt()):
+                self._temporary.mkdir()
             sweep(self.path)
-            self._temporary.mkdir()
         return self
+
+    def _adopt(self) -> bool:
+        """Go on with what a dead process of the same work has left, if it is whole up to where its journal ends."""
+        for folder, journal in abandoned(self.path, self._key):
+            try:
+                folder.rename(self._temporary)  # only one process can
+            except OSError:
+                continue
+            try:
+                self._open = _taken_up(self._temporary, journal, self._tokenizer)
+            except DataError as error:
+                log.warning("%s; starting again", error)
+                shutil.rmtree(self._temporary)
+                continue
+            self.counts, self._shards, self.jobs = journal.counts, journal.shards, journal.jobs
+            return True
+        return False
+
+    def note(self, jobs: int) -> None:
+        """Everything up to here is done: a process that comes after this one was killed goes on with the next job."""
+        with writing(self.path):
+            open_ = self._open
+            if open_ is not None:
+                open_.file.flush()
+                os.fsync(open_.file.fileno())
+            grown = (open_.split, Shard(open_.count, open_.digest.hexdigest())) if open_ else None
+            Journal(self._key, jobs, self.counts, self._shards, grown).write(self._temporary)
+        self.jobs = jobs
 
     def write(
         self,
@@ -263,12 +301,16 @@ class ShardWriter:
             if self._open is not None:
                 with suppress(OSError):  # a full disk says so again
                     self._open.file.close()
+            if self.jobs and kind is not None and not issubclass(kind, DataError):
+                with suppress(OSError):
+                    self._temporary.rename(temporary_name(self.path, owned=False))
             shutil.rmtree(self._temporary, ignore_errors=True)
 
     def _commit(self) -> None:
         self._close_shard()
         fingerprint = self._tokenizer.fingerprint
         manifest = Manifest(self._key, self._source, fingerprint, self.counts, self._shards)
+        (self._temporary / JOURNAL).unlink(missing_ok=True)
         for name, content in ((TOKENIZER, self._tokenizer.to_json()), (MANIFEST, manifest.to_json())):
             with (self._temporary / name).open("xb") as file:
                 file.write(content.encode())
@@ -283,16 +325,57 @@ class ShardWriter:
         sync(self.path.parent)
 
 
+def _taken_up(folder: Path, journal: Journal, tokenizer: Tokenizer) -> _OpenShard | None:
+    """Check each shard of an unfinished directory; cut off what came after the journal. DataError for a damaged one."""
+    known = {JOURNAL}
+    for split in SPLITS:
+        for number, shard in enumerate(journal.shards[split]):
+            path = folder / shard_name(split, number)
+            head = header(tokenizer, split, number, shard.count)
+            _open_shard(path, shard, head, tokenizer, verify=True)
+            known.add(path.name)
+    grown = None
+    if journal.unfinished is not None:
+        split, shard = journal.unfinished
+        grown = _OpenShard(folder, split, len(journal.shards[split]), taken_up=(shard, tokenizer))
+        known.add(shard_name(split, grown.number))
+    for file in folder.iterdir():
+        if file.name not in known:
+            file.unlink()
+    return grown
+
+
 class _OpenShard:
     """A shard while it grows: its header is written last, because only then its count is known."""
 
-    def __init__(self, folder: Path, split: Split, number: int) -> None:
+    def __init__(
+        self, folder: Path, split: Split, number: int, taken_up: tuple[Shard, Tokenizer] | None = None
+    ) -> None:
         self.split = split
         self.number = number
         self.count = 0
         self.digest = hashlib.sha256()
-        self.file = (folder / shard_name(split, number)).open("xb")
-        self.file.write(bytes(HEADER.size))
+        path = folder / shard_name(split, number)
+        if taken_up:
+            self.file = self._taken_up(path, *taken_up)
+        else:
+            self.file = path.open("xb")
+            self.file.write(bytes(HEADER.size))
+
+    def _taken_up(self, path: Path, shard: Shard, tokenizer: Tokenizer) -> BinaryIO:
+        """A shard that another process began, up to `shard.count` ids, whose hash must be the journal's."""
+        end = HEADER.size + shard.count * tokenizer.dtype.itemsize
+        with reading(path) as file:
+            file.seek(HEADER.size)
+            while block := file.read(min(BLOCK, max(end - file.tell(), 0))):
+                self.digest.update(block)
+            if file.tell() != end or self.digest.hexdigest() != shard.sha256:
+                raise damaged(path, "is not what the journal says")
+        self.count = shard.count
+        grown = path.open("r+b")
+        grown.truncate(end)
+        grown.seek(end)
+        return grown
 
     def append(self, ids: Ids) -> None:
         data = np.ascontiguousarray(ids).data
