@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from primer.errors import SurroundingsError
 
-VERBS = ("train", "resume", "tokenizer", "sample", "eval", "runs", "plan", "doctor")
+VERBS = ("prepare", "train", "resume", "tokenizer", "sample", "eval", "runs", "plan", "doctor")
 
 HELP = """\
 primer: GPT from scratch, to read, to train and to use
@@ -22,6 +22,7 @@ primer: GPT from scratch, to read, to train and to use
 usage: primer VERB …            (primer VERB --help says more)
 
 train
+  prepare TEXT… --out DIR         texts of any size to token shards, on all cores
   train [RECIPE|TEXT|FILE.toml]   train a GPT; without a word, on text that Python carries
   resume RUN                      go on where a run stopped, as if it never had
   tokenizer train|encode|…        learn a byte-level BPE vocabulary, use it, look at what it does

@@ -43,7 +43,7 @@ def look(
     tokenizer: Tokenizer,
     specs: Sequence[str],
     *,
-    decoding: Mapping[str, str],
+    decoding: Mapping[str, Any],
     passage: int,
     longest: int,
 ) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def look(
     }
 
 
-def _texts(specs: Sequence[str], decoding: Mapping[str, str]) -> Iterator[tuple[str, Iterable[str]]]:
+def _texts(specs: Sequence[str], decoding: Mapping[str, Any]) -> Iterator[tuple[str, Iterable[str]]]:
     """(name, text in pieces) of every text."""
     if not specs:
         yield from ((name, [sentence]) for name, sentence in SENTENCES.items())

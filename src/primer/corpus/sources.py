@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from primer.assets import BLOCK, Asset, find, sha256_of, sha256_of_lines
-from primer.corpus import python_docs
+from primer.corpus import hub, python_docs
 from primer.corpus.document import SEPARATOR, Document
 from primer.corpus.readers import Decoding, read_jsonl, read_parquet, read_text, require_regular
 from primer.errors import DataError, SurroundingsError, UsageError, nearest
@@ -29,7 +29,7 @@ READERS = {".txt": read_text, ".md": read_text, ".jsonl": read_jsonl, ".parquet"
 RUN_MARK = "run.json"
 """A folder with this file is a training run: what it wrote about itself is no text to train on."""
 
-NAMED = ("python-docs", "shakespeare")
+NAMED = ("python-docs", "shakespeare", *hub.DATASETS)
 
 
 @dataclass(frozen=True)
@@ -92,11 +92,17 @@ def reader_of(path: Path) -> Callable[[Path, str, Decoding], Iterator[Document]]
 
 
 def open_source(
-    spec: str | Path, *, encoding: str = "utf-8", encoding_errors: str = "strict", field: str = "text"
+    spec: str | Path,
+    *,
+    encoding: str = "utf-8",
+    encoding_errors: str = "strict",
+    field: str = "text",
+    limit_tokens: int = 0,
 ) -> Source:
     """A named source, a text file, or a folder of `.txt`, `.md`, `.jsonl` and `.parquet` files.
 
-    A string that names a source wins over a file of that name (write `./shakespeare` for the file). Raises
+    A string that names a source wins over a file of that name (write `./shakespeare` for the file). limit_tokens: of a
+    source that is downloaded, only as many files as hold so many tokens (0: all). Raises
     DataError where there is no text, SurroundingsError where it cannot be reached.
     """
     decoding = Decoding(encoding, encoding_errors, field)
@@ -106,6 +112,10 @@ def open_source(
     if spec == "shakespeare":
         found = find(SHAKESPEARE)
         return Source(spec, SHAKESPEARE.licence, SHAKESPEARE.url, ((found.name, found),), Decoding())
+    if isinstance(spec, str) and spec in hub.DATASETS:
+        dataset = hub.DATASETS[spec]
+        files = tuple(hub.fetch(spec, limit_tokens))
+        return Source(spec, dataset.licence, dataset.address, files, Decoding())
     path = Path(spec)
     if not str(spec):  # an unset variable of a shell, not the folder that Path("") is
         raise DataError("no text is named by an empty word", hint=f"a path, or one of: {', '.join(NAMED)}")
@@ -125,10 +135,18 @@ def open_sources(
     encoding: str = "utf-8",
     encoding_errors: str = "strict",
     field: str = "text",
+    limit_tokens: int = 0,
 ) -> Source:
     """Several sources read one after the other as one. Raises as `open_source` does, UsageError for none."""
     opened = [
-        open_source(spec, encoding=encoding, encoding_errors=encoding_errors, field=field) for spec in specs
+        open_source(
+            spec,
+            encoding=encoding,
+            encoding_errors=encoding_errors,
+            field=field,
+            limit_tokens=limit_tokens,
+        )
+        for spec in specs
     ]
     if not opened:
         raise UsageError("no text is named", hint=f"a path, or one of: {', '.join(NAMED)}")

@@ -90,12 +90,13 @@ def stretches(documents: Iterable[Document], train: int) -> Iterator[Stretch]:
                 begins = False
 
 
-def jobs(found: Iterable[Stretch]) -> Iterator[list[Stretch]]:
-    """Stretches of one split, a megabyte of them together."""
+def jobs(found: Iterable[Stretch], *, whole: bool = False) -> Iterator[list[Stretch]]:
+    """Stretches of one split, a megabyte of them together; whole: a job begins with a document."""
     job: list[Stretch] = []
     held = 0
     for stretch in found:
-        if job and (held >= JOB or stretch.split != job[0].split):
+        full = held >= JOB and (stretch.begins or not whole)
+        if job and (full or stretch.split != job[0].split):
             yield job
             job, held = [], 0
         job.append(stretch)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -19,8 +20,8 @@ from typing import Literal
 
 from primer.assets import cache_dir, log, sha256_of_lines, writing
 from primer.corpus import Source, open_sources
-from primer.data.documents import encode, has_documents, in_order, jobs, stretches
-from primer.data.manifest import SPLITS, VERSION, Counts, Split
+from primer.data.documents import Encoded, Stretch, encode, has_documents, in_order, jobs, stretches
+from primer.data.manifest import MANIFEST, SPLITS, VERSION, Counts, Split
 from primer.data.shards import ShardDirectory, ShardWriter
 from primer.errors import DataError, UsageError
 from primer.tokens import CharTokenizer, Tokenizer, UnknownCharacterError, open_tokenizer
@@ -45,6 +46,7 @@ def prepare(
     encoding_errors: str = "strict",
     field: str = "text",
     context_length: int | None = None,
+    limit_tokens: int = 0,
     threads: int = 0,
     progress: Progress | None = None,
 ) -> ShardDirectory:
@@ -53,16 +55,36 @@ def prepare(
     The last `validation_fraction` of the characters is the validation split. `tokenizer` is "char" (its
     vocabulary is that of the whole text), a name or file of one, or one itself. `out=None`: shards lie in the cache.
     With `context_length`, a split without one whole window is refused. threads: how many encode; 0: all cores.
+
+    limit_tokens: with a tokenizer that marks documents, only about so many tokens. The text is then read once, so its
+    end is not known, and the validation split is taken from its beginning, as in the published FineWeb token sets.
     """
     if not 0 < validation_fraction < 1:
         raise UsageError(f"data.validation_fraction must lie between 0 and 1, got {validation_fraction}")
     specs = [spec] if isinstance(spec, str | Path) else list(spec)
-    source = open_sources(specs, encoding=encoding, encoding_errors=encoding_errors, field=field)
+    source = open_sources(
+        specs,
+        encoding=encoding,
+        encoding_errors=encoding_errors,
+        field=field,
+        limit_tokens=limit_tokens,
+    )
     chosen: Literal["char"] | Tokenizer = "char"
     if not (isinstance(tokenizer, str) and tokenizer == "char"):
         chosen = open_tokenizer(tokenizer) if isinstance(tokenizer, str) else tokenizer
+    if limit_tokens and (chosen == "char" or not has_documents(chosen)):
+        raise UsageError("a limit in tokens needs a tokenizer that marks documents", hint="--tokenizer=gpt2")
     threads = threads or cores()
-    job = _Job(source, chosen, validation_fraction, unknown, context_length, threads, progress or _silent)
+    job = _Job(
+        source,
+        chosen,
+        validation_fraction,
+        limit_tokens,
+        unknown,
+        context_length,
+        threads,
+        progress or _silent,
+    )
     key = job.key()
     path = Path(out) if out is not None else cache_dir() / "shards" / key[:16]
     shards = _reuse(path, key, ours=out is None)
@@ -75,6 +97,11 @@ def prepare(
     if skipped := sum(counts["skipped"] for counts in shards.counts.values()):
         log.warning("dropped %d characters that the tokenizer does not know", skipped)
     return replace(shards, source=job.about())  # the same text may have been read under another name
+
+
+def is_prepared(spec: str | Path) -> bool:
+    """Whether this is a folder of shards, and no text."""
+    return (Path(spec) / MANIFEST).is_file()
 
 
 def cores() -> int:
@@ -118,6 +145,7 @@ class _Job:
     source: Source
     tokenizer: Literal["char"] | Tokenizer
     validation_fraction: float
+    limit_tokens: int
     unknown: Literal["error", "skip"]
     context_length: int | None
     threads: int
@@ -137,6 +165,7 @@ class _Job:
                 wanted if isinstance(wanted, str) else wanted.fingerprint,
                 self.unknown,
                 str(self.validation_fraction),
+                *([f"{self.limit_tokens} tokens"] if self.limit_tokens else []),
             ]
         )
 
@@ -149,11 +178,13 @@ class _Job:
         """Both passes. Nothing appears at `path` unless everything went well."""
         stamp = self.source.stamp()
         documents = self.tokenizer != "char" and has_documents(self.tokenizer)
-        characters, letters = self._survey(documents)
+        characters, letters = (0, "") if self.limit_tokens else self._survey(documents)
         tokenizer = self._tokenizer(letters)
         train = int((1 - self.validation_fraction) * characters)
         with ShardWriter(path, tokenizer, source=self.about(), key=key, resume=documents) as writer:
-            if documents:
+            if self.limit_tokens:
+                self._write_beginning(writer, tokenizer)
+            elif documents:
                 self._write_documents(writer, tokenizer, train, characters)
             else:
                 self._write_text(writer, tokenizer, train, characters)
@@ -175,21 +206,46 @@ class _Job:
     def _write_documents(
         self, writer: ShardWriter, tokenizer: Tokenizer, train: int, characters: int
     ) -> None:
-        """Each document for itself; the jobs that an earlier process did are only counted."""
+        """Each document for itself."""
+        given = jobs(stretches(self.source.documents(), train))
+        for found in self._encoded(given, writer, tokenizer):
+            writer.write(found.split, found.ids, characters=found.characters, size=found.size)
+            done = sum(counts["characters"] for counts in writer.counts.values())
+            self.progress("encode", done, characters)
+
+    def _encoded(
+        self, given: Iterator[list[Stretch]], writer: ShardWriter, tokenizer: Tokenizer
+    ) -> Iterator[Encoded]:
+        """Jobs, encoded, to be written at once; those that an earlier process did are passed over."""
         done = writer.jobs
         if done:
             log.warning("going on after job %d, which an earlier process did", done)
-        work = partial(encode, tokenizer=tokenizer)
-        given = islice(jobs(stretches(self.source.documents(), train)), done, None)
         noted = time.monotonic()
-        for number, found in enumerate(in_order(work, given, self.threads), start=done + 1):
-            writer.write(found.split, found.ids, characters=found.characters, size=found.size)
-            self.progress(
-                "encode", sum(counts["characters"] for counts in writer.counts.values()), characters
-            )
+        work = partial(encode, tokenizer=tokenizer)
+        for number, found in enumerate(
+            in_order(work, islice(given, done, None), self.threads), start=done + 1
+        ):
+            yield found
             if time.monotonic() - noted >= NOTE_SECONDS:
                 writer.note(number)
                 noted = time.monotonic()
+
+    def _write_beginning(self, writer: ShardWriter, tokenizer: Tokenizer) -> None:
+        """Documents until there are enough tokens, for validation first."""
+        goal = max(1, round(self.validation_fraction * self.limit_tokens))
+        given = jobs(stretches(self.source.documents(), train=sys.maxsize), whole=True)
+        for found in self._encoded(given, writer, tokenizer):
+            have = {split: writer.counts[split]["tokens"] for split in SPLITS}
+            split: Split = "validation" if have["validation"] < goal and not have["train"] else "train"
+            left = (goal if split == "validation" else self.limit_tokens - have["validation"]) - have[split]
+            if left >= len(found.ids):
+                writer.write(split, found.ids, characters=found.characters, size=found.size)
+            elif left > 0:
+                writer.write(split, found.ids[:left])  # in the middle of a document: what follows is left out
+            done = have["train"] + have["validation"] + len(found.ids)
+            self.progress("encode", min(done, self.limit_tokens), self.limit_tokens)
+            if done >= self.limit_tokens:
+                return
 
     def _survey(self, documents: bool) -> tuple[int, str]:
         """(characters, all distinct ones in the order of Unicode), refusing a text that teaches nothing.

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
+from primer.data.prepare import is_prepared
+from primer.data.shards import TOKENIZER
 from primer.models import count
 from primer.recipes.config import LEAST_STEPS, RunConfig
 from primer.tokens import open_tokenizer
@@ -83,6 +86,8 @@ def outcome(
 def vocabulary(config: RunConfig) -> int:
     """Rows of the embedding, as far as that is known before the text was read."""
     name = config.data.tokenizer
+    if is_prepared(config.data.source):
+        name = str(Path(config.data.source) / TOKENIZER)
     return config.model.padded(VOCABULARIES.get(name) or open_tokenizer(name).vocab_size)
 
 

@@ -13,6 +13,7 @@ from primer.config import Resolved, dotted, merge, nested
 from primer.corpus.sources import NAMED
 from primer.errors import DataError, SurroundingsError, UsageError, nearest
 from primer.recipes.config import RunConfig, is_dropout
+from primer.tokens import NAMED as TOKENIZERS
 
 Layer = tuple[str, Mapping[str, Any]]
 
@@ -153,12 +154,16 @@ def _file_layers(path: Path, above: tuple[Path, ...]) -> list[Layer]:
 
 
 def _beside(folder: Path, values: dict[str, Any]) -> dict[str, Any]:
-    """Nested values that were written in a folder, with a text that lies there named so that anyone finds it."""
+    """Nested values written in a folder, with a text and a tokenizer that lie there named so that anyone finds them."""
     data = values.get("data")
-    source = data.get("source") if isinstance(data, dict) else None
-    if isinstance(source, str | Path) and str(source) not in ("", *NAMED) and os.path.exists(folder / source):
-        return {**values, "data": {**data, "source": str((folder / source).resolve())}}  # type: ignore[dict-item]
-    return values
+    if not isinstance(data, dict):
+        return values
+    found = {}
+    for key, named in (("source", NAMED), ("tokenizer", ("char", *TOKENIZERS))):
+        path = data.get(key)
+        if isinstance(path, str | Path) and str(path) not in ("", *named) and os.path.exists(folder / path):
+            found[key] = str((folder / path).resolve())
+    return {**values, "data": {**data, **found}}
 
 
 def _read(path: Path) -> bytes:

@@ -1,11 +1,14 @@
 """A run's text: made into shards when it starts, and the same one when it goes on."""
 
+from pathlib import Path
+
 from primer import tokens as tokenizers
-from primer.data.prepare import prepare
-from primer.data.shards import ShardDirectory
-from primer.errors import DataError
+from primer.data.prepare import is_prepared, prepare
+from primer.data.shards import TOKENIZER, ShardDirectory
+from primer.errors import DataError, UsageError
 from primer.recipes.config import RunConfig
 from primer.recipes.directory import RunDirectory
+from primer.tokens import open_tokenizer
 from primer.tokens.char import UnknownCharacterError
 from primer.tokens.tokenizer import Tokenizer
 from primer.training.distributed import World
@@ -22,6 +25,8 @@ def prepare_data(config: RunConfig, world: World, tokenizer: Tokenizer | None = 
 
 def _prepare(config: RunConfig, tokenizer: Tokenizer | None) -> ShardDirectory:
     data = config.data
+    if is_prepared(data.source):
+        return _opened(config, tokenizer)
     return prepare(
         data.source,
         tokenizer=tokenizer or data.tokenizer,
@@ -32,6 +37,21 @@ def _prepare(config: RunConfig, tokenizer: Tokenizer | None) -> ShardDirectory:
         field=data.field,
         context_length=config.model.context_length,
     )
+
+
+def _opened(config: RunConfig, tokenizer: Tokenizer | None) -> ShardDirectory:
+    """Shards that exist. Their tokenizer is theirs: another one that was asked for is refused."""
+    data = config.data
+    shards = ShardDirectory.open(data.source)
+    if tokenizer is None and data.tokenizer != "char":
+        tokenizer = open_tokenizer(data.tokenizer)
+    if tokenizer is not None and tokenizer.fingerprint != shards.tokenizer.fingerprint:
+        raise UsageError(
+            "these shards were made with another tokenizer than the one that was asked for",
+            where=data.source,
+            hint=f"--data.tokenizer={Path(data.source) / TOKENIZER}",
+        )
+    return shards
 
 
 def open_data(config: RunConfig, run: RunDirectory, world: World) -> ShardDirectory:

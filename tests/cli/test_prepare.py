@@ -1,0 +1,119 @@
+"""`primer prepare`, and training on what it made."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from primer.cli.main import main
+from primer.data.prepare import prepare
+from primer.data.shards import ShardDirectory, ShardWriter
+from primer.tokens import BPETokenizer
+from setups import TINY
+
+WORDS = [f"--{key.replace('_', '-')}={value}" for key, value in TINY.items()]
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    (folder / "a.txt").write_text("".join(f"{n} plus {n} is {2 * n}.\n" for n in range(400)))
+    texts = [f"Number {n} of the records, which says {n * n}." for n in range(200)]
+    (folder / "b.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    return folder
+
+
+@pytest.fixture
+def vocabulary(tmp_path: Path, corpus: Path) -> Path:
+    tokenizer = BPETokenizer.train([(corpus / "a.txt").read_text()], vocab_size=300)
+    file = tmp_path / "vocabulary.json"
+    file.write_text(tokenizer.to_json())
+    return file
+
+
+def test_several_texts_become_one_folder_that_can_be_trained_on(
+    corpus: Path, vocabulary: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "shards"
+    texts = [str(corpus / "a.txt"), str(corpus / "b.jsonl")]
+    words = ["prepare", *texts, f"--out={out}", f"--tokenizer={vocabulary}", "--json"]
+    assert main(words) == 0
+    found = json.loads(capsys.readouterr().out)
+    shards = ShardDirectory.open(out)
+    begin = shards.tokenizer.special_tokens["<|endoftext|>"]
+    everything = np.concatenate([shards.tokens("train")[:], shards.tokens("validation")[:]])
+    assert len(everything) == found["train_tokens"] + found["validation_tokens"]
+    assert (everything == begin).sum() in (201, 202)  # a text, 200 records, and perhaps the one that was cut
+    whole = "".join(Path(texts[0]).read_text())
+    assert found["bytes"] == len(whole) + sum(
+        len(json.loads(line)["text"]) for line in Path(texts[1]).read_text().splitlines()
+    )
+    assert main(words) == 0  # it is there: nothing is done again
+    assert json.loads(capsys.readouterr().out)["fingerprint"] == found["fingerprint"]
+
+    assert main(["train", str(out), f"--runs-dir={tmp_path / 'runs'}", *WORDS]) == 0
+    (run,) = (tmp_path / "runs").iterdir()
+    assert json.loads((run / "run.json").read_text())["data"]["fingerprint"] == found["fingerprint"]
+    assert main(["resume", str(run), "--train.steps=14"]) == 0
+    capsys.readouterr()
+    assert main(["plan", "default", f"--data.source={out}", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["vocabulary"] == 300
+
+
+def test_another_tokenizer_than_that_of_the_shards_is_refused(
+    corpus: Path, vocabulary: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "shards"
+    prepare(corpus, tokenizer=str(vocabulary), out=out)
+    words = ["train", str(out), f"--runs-dir={tmp_path / 'runs'}", *WORDS]
+    assert main([*words, "--data.tokenizer=byte"]) == 2
+    assert f"--data.tokenizer={out.resolve()}" in capsys.readouterr().err
+    assert main([*words, f"--data.tokenizer={vocabulary}"]) == 0
+
+
+def test_a_limit_takes_validation_from_the_beginning(
+    corpus: Path, vocabulary: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
+) -> None:
+    monkeypatch.setattr("primer.data.documents.JOB", 100)
+    tokenizer = f"--tokenizer={vocabulary}"
+    assert main(["prepare", str(corpus), f"--out={tmp_path / 'all'}", tokenizer]) == 0
+    limited = ["prepare", str(corpus), f"--out={tmp_path / 'some'}", tokenizer, "--limit-tokens=5000"]
+    assert main(limited) == 0
+    everything, some = (ShardDirectory.open(tmp_path / name) for name in ("all", "some"))
+    first = everything.tokens("train")[:5000].tolist()
+    validation = some.tokens("validation")[:].tolist()
+    train = some.tokens("train")[:].tolist()
+    assert len(validation) == 500
+    assert validation == first[:500]
+    assert len(validation) + len(train) == 5000
+    assert train[0] == tokenizer_begin(some)
+    assert main([*limited[:3], "--tokenizer=char", "--limit-tokens=5000"]) == 2
+    assert "marks documents" in capsys.readouterr().err
+
+
+def tokenizer_begin(shards: ShardDirectory) -> int:
+    return shards.tokenizer.special_tokens["<|endoftext|>"]
+
+
+def test_ctrl_c_says_how_to_go_on(
+    corpus: Path, vocabulary: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
+) -> None:
+    def interrupt(*values: object, **more: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ShardWriter, "write", interrupt)
+    assert main(["prepare", str(corpus), f"--out={tmp_path / 'out'}", f"--tokenizer={vocabulary}"]) == 130
+    assert "the same command" in capsys.readouterr().err
+
+
+def test_shards_made_from_something_else_are_not_overwritten(
+    corpus: Path, vocabulary: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["prepare", str(corpus), f"--out={tmp_path / 'out'}"]
+    assert main([*words, f"--tokenizer={vocabulary}"]) == 0
+    assert main([*words, "--tokenizer=byte"]) == 2
+    assert "another text, or otherwise" in capsys.readouterr().err
+    assert main(["prepare"]) == 2
+    assert main(["prepare", str(tmp_path / "missing")]) == 4

@@ -1,0 +1,87 @@
+"""Corpora of the Hub: which files are asked for, that they are checked, and what one is told without a network."""
+
+import hashlib
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from primer.corpus import open_source
+from primer.corpus.hub import DATASETS, fetch
+from primer.errors import DataError, SurroundingsError
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A Hub of fourteen files of one document each, in a folder."""
+    asked: list[str] = []
+    files = {}
+    for number in range(14):
+        path = tmp_path / f"{number:03}_00000.parquet"
+        pq.write_table(pa.table({"text": [f"document {number}"]}), path)
+        content = path.read_bytes()
+        lfs = SimpleNamespace(sha256=hashlib.sha256(content).hexdigest())
+        name = f"sample/10BT/{path.name}"
+        files[name] = SimpleNamespace(path=name, size=len(content), lfs=lfs)
+
+    class HfApi:
+        def list_repo_tree(self, repository: str, folder: str, **more: Any) -> list[Any]:
+            assert (repository, folder) == ("HuggingFaceFW/fineweb-edu", "sample/10BT")
+            return [
+                SimpleNamespace(path="sample/10BT/README.md", size=1, lfs=None),
+                *reversed(files.values()),
+            ]
+
+    def download(repository: str, path: str, **more: Any) -> str:
+        asked.append(path)
+        return str(tmp_path / Path(path).name)
+
+    fake = SimpleNamespace(HfApi=HfApi, hf_hub_download=download, asked=asked, files=files)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", fake)
+    return fake
+
+
+@pytest.mark.parametrize(("limit", "files"), [(0, 14), (1, 1), (600_000_000, 1), (10**9, 2), (10**11, 14)])
+def test_as_many_files_as_the_limit_needs(hub: SimpleNamespace, limit: int, files: int) -> None:
+    found = fetch("fineweb-edu-10B", limit)
+    assert [name for name, _ in found] == [f"{number:03}_00000.parquet" for number in range(files)]
+    assert len(hub.asked) == files
+
+
+def test_it_is_a_source_like_any_other(hub: SimpleNamespace) -> None:
+    source = open_source("fineweb-edu-10B", limit_tokens=10**9)
+    assert [document.text for document in source.documents()] == ["document 0", "document 1"]
+    assert "ODC-By" in source.licence
+    assert "fineweb-edu" in source.address
+
+
+def test_a_file_that_is_not_the_listed_one_is_refused(hub: SimpleNamespace) -> None:
+    hub.files["sample/10BT/000_00000.parquet"].lfs.sha256 = "0" * 64
+    with pytest.raises(DataError, match="SHA-256"):
+        fetch("fineweb-edu-10B", 1)
+
+
+@pytest.mark.parametrize("fails", ["HfApi", "hf_hub_download"])
+def test_offline_one_is_told_what_to_do(
+    hub: SimpleNamespace, fails: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def offline(*values: Any, **more: Any) -> Any:
+        raise OSError("no route to host\nand more lines")
+
+    monkeypatch.setattr(hub, fails, offline)
+    with pytest.raises(SurroundingsError, match="no route to host") as caught:
+        fetch("fineweb-edu-10B")
+    assert caught.value.exit_code == 3
+    assert "primer prepare FOLDER" in str(caught.value.hint)
+    assert "\n" not in caught.value.cause
+
+
+def test_without_the_extra_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    for name in DATASETS:
+        with pytest.raises(SurroundingsError, match="huggingface_hub is not installed"):
+            open_source(name)
