@@ -201,3 +201,41 @@ def test_a_text_named_by_a_flag_is_found_from_anywhere(
 def test_a_size_that_was_mistyped_is_refused_before_anything_is_counted_with_it() -> None:
     with pytest.raises(UsageError, match=r"model\.d_model must be at most"):
         resolve("default", flags={"model.d_model": 10**15 + 1})
+
+
+@pytest.fixture
+def with_gpt2(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The recipe that presets rest on, in so far as these tests look at it."""
+    from primer.recipes import resolve as module
+
+    shipped = module._shipped
+    values = {
+        "about": "GPT-2, the smallest one, trained again",
+        "model": {"vocab_size": 50304, "n_layers": 12, "n_heads": 12, "d_model": 768, "context_length": 1024},
+        "train": {"steps": 19_073},
+    }
+
+    def of(name: str) -> list[module.Layer]:
+        return [("recipe gpt2-124m", {"recipe": name, **values})] if name == "gpt2-124m" else shipped(name)
+
+    monkeypatch.setattr(module, "_shipped", of)
+
+
+@pytest.mark.usefixtures("with_gpt2")
+def test_a_preset_is_the_recipe_of_gpt2_in_another_size(write) -> None:
+    resolved = resolve("gpt2-xl", flags={"train.batch_size": 4})
+    config, origins = resolved.config, resolved.origins
+    assert (config.recipe, config.train.steps, config.train.batch_size) == ("gpt2-xl", 19_073, 4)
+    assert (config.model.n_layers, config.model.n_heads, config.model.d_model) == (48, 25, 1600)
+    assert (config.model.vocab_size, config.model.context_length) == (50304, 1024)
+    assert "gpt2-xl" in config.about
+    assert origins["model.d_model"] == "preset gpt2-xl"
+    assert origins["train.steps"] == "recipe gpt2-124m"
+    assert resolve(write('base = "gpt2-medium"\n[train]\nsteps = 7000\n')).config.model.d_model == 1024
+    assert resolve("gpt2").config.model.n_layers == 12
+
+
+def test_a_misspelt_preset_is_recognised() -> None:
+    with pytest.raises(UsageError) as caught:
+        resolve("gpt2-mediun")
+    assert caught.value.hint == "primer train gpt2-medium"

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
-from primer.errors import UsageError
+from primer.errors import UsageError, nearest
 
 LARGEST = 1 << 24
 """No size of a model is larger: what is was mistyped, and would fill the memory before it failed."""
+
+PRESETS: dict[str, dict[str, int]] = {
+    "gpt2": {"n_layers": 12, "n_heads": 12, "d_model": 768},
+    "gpt2-medium": {"n_layers": 24, "n_heads": 16, "d_model": 1024},
+    "gpt2-large": {"n_layers": 36, "n_heads": 20, "d_model": 1280},
+    "gpt2-xl": {"n_layers": 48, "n_heads": 25, "d_model": 1600},
+}
+"""GPT-2's four sizes: Radford et al. 2019, table 2, with the heads of the released models."""
 
 
 @dataclass(frozen=True)
@@ -170,6 +178,19 @@ class GPTConfig:
     def padded(self, vocabulary: int) -> int:
         """The rows of embedding and head for so many tokens: `vocab_multiple` of them at a time."""
         return -(-vocabulary // self.vocab_multiple) * self.vocab_multiple
+
+    @classmethod
+    def preset(cls, name: str, **changes: Any) -> GPTConfig:
+        """GPT-2 in one of its four sizes, as it was released; no dropout. UsageError for any other name.
+
+        >>> GPTConfig.preset("gpt2-xl", context_length=256).n_heads
+        25
+        """
+        if name not in PRESETS:
+            close = nearest(name, list(PRESETS))
+            raise UsageError(f"unknown preset {name!r}", hint=close or "one of " + ", ".join(PRESETS))
+        released: dict[str, Any] = {"vocab_size": 50257, "context_length": 1024, "tied_head": True}
+        return cls(**(released | PRESETS[name] | changes))
 
     @property
     def d_head(self) -> int:

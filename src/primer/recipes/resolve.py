@@ -12,10 +12,14 @@ from typing import Any
 from primer.config import Resolved, dotted, merge, nested
 from primer.corpus.sources import NAMED
 from primer.errors import DataError, SurroundingsError, UsageError, nearest
+from primer.models.config import PRESETS
 from primer.recipes.config import RunConfig, is_dropout
 from primer.tokens import NAMED as TOKENIZERS
 
 Layer = tuple[str, Mapping[str, Any]]
+
+PRESET_RECIPE = "gpt2-124m"
+"""How a preset of `models.config` is trained: as the smallest one, in its own size."""
 
 _MAX_BYTES = 1 << 20
 """A recipe is a page of text; what is larger was named by mistake."""
@@ -37,11 +41,11 @@ def resolve(
 ) -> Resolved[RunConfig]:
     """The config of a run, and where each value came from.
 
-    `target` is a recipe's name, else a `.toml` recipe, else a file or folder of text for the default recipe
-    (None: the default recipe itself). A name wins over a file that is called the same: write `./name` for
-    the file. `file` is a TOML file laid over the recipe, `flags` are dotted or nested values on top; between them
-    comes what a run to start from brings along (`directory.brought_along`), except that its dropout gives way to the
-    recipe's.
+    `target` is the name of a recipe or of a preset of GPT-2 (gpt2-xl), else a `.toml` recipe, else a file or folder of
+    text for the default recipe (None: the default recipe itself). A name wins over a file that is called the same:
+    write `./name` for the file. `file` is a TOML file laid over the recipe, `flags` are dotted or nested values on
+    top; between them comes what a run to start from brings along (`directory.brought_along`), except that its
+    dropout gives way to the recipe's.
 
     Raises UsageError (unknown recipe or key, wrong type, impossible size, broken TOML), DataError (no file).
     """
@@ -104,8 +108,8 @@ def _recipe_layers(target: str | Path | None) -> list[Layer]:
         return _shipped("default")
     if not str(target):  # an unset variable of a shell
         raise UsageError("neither a recipe nor a text has an empty name", hint="primer train, without a name")
-    if isinstance(target, str) and target in recipes():
-        return _shipped(target)
+    if isinstance(target, str) and target in named():
+        return _named_layers(target)
     path = Path(target)
     if len(os.fsencode(path.name)) > 255:  # no system has longer names, and asking for one is an error
         raise UsageError(f"too long for a recipe or a path: {path.name[:40]}…", hint="primer train FILE")
@@ -121,9 +125,22 @@ def _recipe_layers(target: str | Path | None) -> list[Layer]:
 
 def unknown_recipe(name: str) -> UsageError:
     """The error for a word that is neither a recipe nor a path."""
-    close = nearest(name, recipes())
-    hint = f"primer train {close}" if close else "one of " + ", ".join(recipes())
+    close = nearest(name, named())
+    hint = f"primer train {close}" if close else "one of " + ", ".join(named())
     return UsageError(f"{name!r} is no recipe, and no file or folder of that name is here", hint=hint)
+
+
+def named() -> list[str]:
+    """Every word that is a recipe: those that ship with the package, and GPT-2's presets."""
+    return [*recipes(), *PRESETS]
+
+
+def _named_layers(name: str) -> list[Layer]:
+    if name not in PRESETS:
+        return _shipped(name)
+    about = f"GPT-2 in the size of {name}, trained as recipe {PRESET_RECIPE} is"
+    own = {"recipe": name, "about": about, "model": PRESETS[name]}
+    return [*_shipped(PRESET_RECIPE), (f"preset {name}", own)]
 
 
 def _shipped(name: str) -> list[Layer]:
@@ -144,12 +161,12 @@ def _file_layers(path: Path, above: tuple[Path, ...]) -> list[Layer]:
         raise UsageError(
             f"base must be a recipe's name or a .toml file, got {base!r}", str(path), 'base = "shakespeare"'
         )
-    if base in recipes():
-        return [*_shipped(base), (str(path), values)]
+    if base in named():
+        return [*_named_layers(base), (str(path), values)]
     if base.endswith(".toml"):
         return [*_file_layers(path.parent / base, (*above, path.resolve())), (str(path), values)]
-    close = nearest(base, recipes())
-    known = f'base = "{close}"' if close else "one of " + ", ".join(recipes())
+    close = nearest(base, named())
+    known = f'base = "{close}"' if close else "one of " + ", ".join(named())
     raise UsageError(f"unknown base {base!r}", str(path), known)
 
 
