@@ -27,7 +27,7 @@ from io import BufferedReader, BufferedWriter
 from pathlib import Path
 from typing import Any
 
-from primer.errors import DataError, SurroundingsError
+from primer.errors import DataError, SurroundingsError, UsageError
 
 BLOCK = 1 << 20
 """Bytes read at once wherever a file is hashed or copied."""
@@ -212,6 +212,33 @@ def whole(path: Path) -> Iterator[BufferedWriter]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill, which appears at `path` when the block ends well, and otherwise never.
+
+    Files go into it directly. Raises UsageError where something is at `path` already, SurroundingsError where nothing
+    can be written.
+    """
+    taken = UsageError("something is here already", where=str(path), hint="another folder")
+    if os.path.lexists(path):
+        raise taken
+    temporary = temporary_name(path)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sweep(path)
+        temporary.mkdir()
+        try:
+            yield temporary
+            for place in (*temporary.iterdir(), temporary):
+                sync(place)
+            if os.path.lexists(path):  # renaming would replace an empty folder
+                raise taken
+            temporary.rename(path)
+            sync(path.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_atomically(path: Path, text: str) -> None:
