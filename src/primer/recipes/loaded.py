@@ -20,7 +20,7 @@ from primer.generation.text import streams
 from primer.models.gpt import GPT
 from primer.recipes.directory import RunDirectory
 from primer.recipes.text import open_data, opening, read_tokenizer
-from primer.recipes.weights import load_weights
+from primer.recipes.weights import load_model
 from primer.tokens.char import CharTokenizer, UnknownCharacterError
 from primer.tokens.tokenizer import Ids, Tokenizer
 from primer.training.distributed import World
@@ -50,9 +50,7 @@ class Run:
     @cached_property
     def model(self) -> GPT:
         """The trained model, ready to read and to write. One whose weights were refused is not kept."""
-        model = GPT(self.config.model).to(self._device()).eval()
-        load_weights(model, self.directory, self.which)
-        return model
+        return load_model(self.config.model, self.directory, self.which, self._device()).eval()
 
     def _device(self) -> torch.device:
         """Where the run was trained, if this machine has such a device; else the best that it has."""

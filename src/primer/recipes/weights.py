@@ -10,7 +10,7 @@ from torch import Tensor
 from primer import config as configs
 from primer.assets import sha256_of_lines
 from primer.data.shards import ShardDirectory
-from primer.errors import DataError
+from primer.errors import DataError, UsageError
 from primer.models.config import GPTConfig
 from primer.models.gpt import GPT
 from primer.recipes.config import is_dropout
@@ -114,10 +114,14 @@ def restore(trainer: Trainer, saved: checkpoint.Checkpoint) -> None:
         trainer.restore(saved.state)
 
 
-def load_weights(model: GPT, run: RunDirectory, which: Literal["best", "latest"]) -> None:
-    """Fill a model from a run's checkpoint, verified."""
-    saved = read_checkpoint(run, which, model.config)
+def load_model(
+    config: GPTConfig, run: RunDirectory, which: Literal["best", "latest"], device: torch.device
+) -> GPT:
+    """The model of a run's checkpoint, verified. It is made after the file was read, which needs twice its memory."""
+    saved = read_checkpoint(run, which, config)
+    model = GPT(config)
     put_weights(model, saved.model, str(saved.path))
+    return model.to(device)
 
 
 def read_checkpoint(
@@ -136,10 +140,24 @@ def read_checkpoint(
 
 
 def adopt_weights(model: GPT, run: RunDirectory) -> None:
-    """Start from another run's weights, of the same vocabulary and sizes. What was counted is this run's text."""
+    """Start from another run's weights, of the same vocabulary and sizes; the context alone may be shorter.
+
+    Of learned positions the first ones are then taken. What was counted is this run's text.
+    """
     saved = read_checkpoint(run, "best", run.read_config().model)
     counted = {name: table for name, table in model.state_dict().items() if name.startswith("counts.")}
-    put_weights(model, {**saved.model, **counted}, str(saved.path))
+    weights = {**saved.model, **counted}
+    positions, context = "position_embedding.weight", model.config.context_length
+    if positions in weights:
+        if len(weights[positions]) < context:
+            raise UsageError(
+                f"model.context_length={context} is more than the {len(weights[positions])} positions that "
+                "the run to start from has learned",
+                where=str(run.path),
+                hint=f"--model.context-length={len(weights[positions])}",
+            )
+        weights[positions] = weights[positions][:context]
+    put_weights(model, weights, str(saved.path))
 
 
 @torch.no_grad()
