@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from primer.models.config import GPTConfig as GPTConfig
     from primer.models.gpt import GPT as GPT
+    from primer.recipes.imported import import_model as import_model
     from primer.recipes.loaded import Run as Run
     from primer.recipes.run import load as load
     from primer.recipes.run import resume as resume
@@ -23,12 +24,13 @@ _HOMES = {
     "GPT": "primer.models.gpt",
     "GPTConfig": "primer.models.config",
     "Run": "primer.recipes.loaded",
+    "import_model": "primer.recipes.imported",
     "load": "primer.recipes.run",
     "resume": "primer.recipes.run",
     "train": "primer.recipes.run",
 }
 
-__all__ = ["GPT", "GPTConfig", "Run", "__version__", "load", "resume", "train"]
+__all__ = ["GPT", "GPTConfig", "Run", "__version__", "import_model", "load", "resume", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -14,7 +14,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from primer.errors import SurroundingsError
 
-VERBS = ("prepare", "train", "resume", "tokenizer", "sample", "eval", "runs", "plan", "doctor")
+VERBS = (
+    "prepare",
+    "train",
+    "resume",
+    "tokenizer",
+    "sample",
+    "eval",
+    "import",
+    "export",
+    "runs",
+    "plan",
+    "doctor",
+)
 
 HELP = """\
 primer: GPT from scratch, to read, to train and to use
@@ -29,6 +41,9 @@ train
 use
   sample RUN [PROMPT]             let a trained model write
   eval RUN                        loss, perplexity and bits per byte
+exchange
+  import FOLDER|NAME              make a run of a GPT-2 from Hugging Face: sample, score, train on from it
+  export RUN                      write a run as files that other programs read
 look
   runs list|show|compare|rm       what was trained here, with its curves
   plan [RECIPE]                   parameters, memory and minutes, before anything is trained
@@ -91,8 +106,10 @@ def dispatch(words: list[str]) -> int:
     # machine that does anything else makes a training step five times as slow; sleeping costs next to nothing.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from importlib import import_module
+    from keyword import iskeyword
 
-    code: int = import_module(f"primer.cli.{verb}").run(rest)
+    module = f"{verb}_" if iskeyword(verb) else verb  # Python keeps `import` for itself
+    code: int = import_module(f"primer.cli.{module}").run(rest)
     return code
 
 

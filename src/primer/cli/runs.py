@@ -112,7 +112,7 @@ def list_runs(argv: Sequence[str]) -> int:
         return 0
     rows = [("id", "recipe or text", "started", "step", "parameters", "loss", "validation", "status")]
     for one in found:
-        steps = f"{one.step:,}/{one.steps:,}"
+        steps = f"{one.step:,}/{one.steps:,}" if one.steps else "-"
         figures = (f"{one.parameters:,}" if one.parameters else "-", loss(one.train_loss), loss(one.val_loss))
         rows.append(
             (one.id, one.title, str(one.started)[5:16].replace("T", " "), steps, *figures, one.status)
@@ -223,7 +223,7 @@ def figures(one: Run, rows: Sequence[dict[str, Any]]) -> tuple[str, ...]:
     return (
         one.path.name,
         one.config.recipe,
-        f"{step:,}/{one.config.train.steps:,}",
+        "-" if one.directory.is_imported else f"{step:,}/{one.config.train.steps:,}",
         loss(sum(losses[-20:]) / len(losses[-20:]) if losses else None),
         loss(validation[-1] if validation else None),
         loss(min(validation, default=None)),

@@ -37,15 +37,21 @@ PREFIX = "transformer."
 OTHER = "the config.json and the weights of one and the same model"
 
 
+def read_config(folder: Path) -> GPTConfig:
+    """Our options for the model in a folder. DataError where it is no GPT-2, or one that this GPT cannot compute."""
+    file = folder / "config.json"
+    if not file.exists():
+        raise DataError("no config.json is here", str(folder), "a folder that save_pretrained wrote")
+    return to_config(read_json(file), str(file))
+
+
 def read_gpt2(folder: Path) -> tuple[GPTConfig, dict[str, Tensor]]:
     """The model in a folder: our options, and weights by the names of `models.gpt.GPT`, in float32.
 
-    One tensor of the file is in memory at a time. Raises DataError for a folder that is none, a model that is no GPT-2
-    or one that this GPT cannot compute, and weights that are missing, left over, misshapen or not finite.
+    One tensor of the file is in memory at a time. Raises DataError as `read_config` does, and for weights that are
+    missing, left over, misshapen or not finite.
     """
-    if not (folder / "config.json").exists():
-        raise DataError("no config.json is here", str(folder), "a folder that save_pretrained wrote")
-    config = to_config(read_json(folder / "config.json"), str(folder / "config.json"))
+    config = read_config(folder)
     with opened(folder) as tensors:
         stored = _without_prefix(tensors, folder)
         _settle_the_head(stored, config, folder)

@@ -101,9 +101,15 @@ class RunDirectory:
         except (OSError, ValueError, RecursionError) as error:
             raise DataError(f"run.json cannot be read: {error}", str(file), RUNS) from None
         data = facts.get("data") if isinstance(facts, dict) else None
-        if not (isinstance(data, dict) and {"path", "fingerprint"} <= data.keys()):
+        trained = isinstance(data, dict) and {"path", "fingerprint"} <= data.keys()
+        if not trained and not (isinstance(facts, dict) and isinstance(facts.get("imported"), dict)):
             raise DataError("run.json does not say which text the run was trained on", str(file), RUNS)
         return facts
+
+    @property
+    def is_imported(self) -> bool:
+        """Whether its weights came from another program, so that it has no text and took no steps."""
+        return "imported" in self.read_facts()
 
     def write_facts(self, facts: Mapping[str, Any]) -> None:
         """Replace run.json."""

@@ -15,10 +15,12 @@ from primer.corpus.sources import open_source
 from primer.data.batches import evaluation_windows
 from primer.errors import DataError, SurroundingsError
 from primer.evals.perplexity import score
+from primer.exchange import Format
 from primer.generation.sampling import Sampling
 from primer.generation.text import streams
 from primer.models.gpt import GPT
 from primer.recipes.directory import RunDirectory
+from primer.recipes.exported import export
 from primer.recipes.text import open_data, opening, read_tokenizer
 from primer.recipes.weights import load_model
 from primer.tokens.char import CharTokenizer, UnknownCharacterError
@@ -151,6 +153,14 @@ class Run:
         lengths = torch.from_numpy(np.asarray(self.tokenizer.byte_lengths, dtype=np.int64))
         with self._precision().autocast():
             return asdict(score(self.model, windows, lengths)) | {"skipped": skipped}
+
+    def export(self, out: str | Path | None = None, *, to: Format = "huggingface") -> Path:
+        """Write the model and its tokenizer for other programs into the new folder `out`, and return it.
+
+        Without `out`, the folder is called like the run and the format, and lies in the current one. Raises UsageError
+        for options that the format cannot hold, and where `out` exists.
+        """
+        return export(self.directory, self.config.model, self.which, out, to)
 
     def _read(self, documents: Iterable[Document], unknown: Literal["error", "skip"]) -> tuple[Ids, int]:
         """All ids of a text, and how many characters were dropped; an unknown one is named with its place."""

@@ -121,6 +121,12 @@ def resume(
     flags: what to change, `{"train.steps": 2000}` for instance. What was chosen by measuring is kept.
     """
     found = directory.find(os.fspath(run), runs_dir)
+    if found.is_imported:
+        raise UsageError(
+            "this run was imported: there is no training to go on with",
+            where=str(found.path),
+            hint=f"a training that starts from it: primer train my.txt --init-from={found.handle}",
+        )
     changes = configs.nested(dict(flags or {}))
     if fixed := [key for key in configs.dotted(changes) if key.startswith(FIXED) and not is_dropout(key)]:
         hint = "--train.steps=N: go on to step N" if fixed == ["train.minutes"] else "a new run: primer train"

@@ -26,7 +26,7 @@ class RunSummary:
     started: str
     """UTC, ISO 8601."""
     steps: int
-    """That it was to take."""
+    """That it was to take; none where it was imported."""
     step: int
     """That it has taken."""
     train_loss: float | None
@@ -35,7 +35,7 @@ class RunSummary:
     """Lowest so far."""
     parameters: int
     status: str
-    """training, finished, stopped, diverged, failed, damaged, or killed (it never ended, and nobody holds it)."""
+    """training, finished, stopped, diverged, failed, imported, damaged, or killed (it never ended, nobody holds it)."""
 
 
 def summaries(runs_dir: str | Path = "runs") -> list[RunSummary]:
@@ -59,7 +59,7 @@ def summarise(run: RunDirectory) -> RunSummary:
         source=config.data.source,
         title=title(config),
         started=str(facts.get("started", "")),
-        steps=config.train.steps,
+        steps=0 if run.is_imported else config.train.steps,
         step=max((int(row["step"]) for row in rows), default=0),
         train_loss=sum(losses) / len(losses) if losses else None,
         val_loss=min(_numbers(rows, "val_loss"), default=None),

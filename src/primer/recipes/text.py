@@ -55,12 +55,18 @@ def _opened(config: RunConfig, tokenizer: Tokenizer | None) -> ShardDirectory:
 
 
 def open_data(config: RunConfig, run: RunDirectory, world: World) -> ShardDirectory:
-    """The shards that a run was trained on; a text that changed since then is refused."""
+    """The shards that a run was trained on. DataError for a text that changed since then, and for an imported run."""
     with world.first_goes_ahead():
         return _reopen(config, run)
 
 
 def _reopen(config: RunConfig, run: RunDirectory) -> ShardDirectory:
+    if run.is_imported:
+        raise DataError(
+            "this run was imported, and has no text of its own",
+            where=str(run.path),
+            hint=f"primer eval {run.handle} --on=FILE",
+        )
     facts = run.read_facts()["data"]
     changed = DataError(
         f"the text of this run has changed: {config.data.source} is not what it was trained on",
