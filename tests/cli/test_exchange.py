@@ -103,6 +103,8 @@ def test_the_run_says_where_it_came_from(imported: Path, theirs: Folder) -> None
         "sha256": {"model.safetensors": hashlib.sha256(weights).hexdigest()},
     }
     assert (facts["status"], facts["data"], facts["id"]) == ("imported", None, imported.name[-6:])
+    pointers = [(imported / "checkpoints" / name).read_text() for name in ("latest", "best")]
+    assert pointers == ["step_000000\n"] * 2
     config = tomllib.loads((imported / "config.toml").read_text())
     assert (config["recipe"], config["model"]["n_heads"]) == ("My GPT-2", 3)
     assert str(theirs.path) in config["about"]
