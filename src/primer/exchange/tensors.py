@@ -45,8 +45,6 @@ def opened(folder: Path) -> Iterator[dict[str, Stored]]:
         found: dict[str, Stored] = {}
         for file, expected in weight_files(folder).items():
             tensors = stack.enter_context(_open(file))
-            if twice := sorted(tensors.keys() & found.keys()):
-                raise DataError(f"{twice[0]} is in two files", str(file), COMPLETE)
             if expected is not None and (other := sorted(tensors.keys() ^ expected)):
                 raise DataError(f"{other[0]} is not where {INDEX} says", str(file), COMPLETE)
             found |= tensors
