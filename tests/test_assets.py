@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from primer import assets
-from primer.assets import Asset, cache_dir, data_dir, find, replacing, seal, sweep, unseal
-from primer.errors import DataError, SurroundingsError
+from primer.assets import Asset, cache_dir, data_dir, find, replacing, seal, sweep, unseal, whole_folder
+from primer.errors import DataError, SurroundingsError, UsageError
 
 CONTENT = b"to be or not to be\n"
 
@@ -187,3 +187,45 @@ def test_a_seal_notices_every_flipped_bit(data):
 def test_what_was_never_sealed_is_refused(text):
     with pytest.raises(DataError, match="damaged"):
         unseal(text, "x.json")
+
+
+def test_a_folder_appears_whole(tmp_path):
+    with whole_folder(tmp_path / "deep" / "folder") as unfinished:
+        (unfinished / "a.txt").write_text("a")
+        assert not (tmp_path / "deep" / "folder").exists()
+    assert [file.name for file in (tmp_path / "deep" / "folder").iterdir()] == ["a.txt"]
+    assert [file.name for file in (tmp_path / "deep").iterdir()] == ["folder"]
+
+
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt(), DataError("no"), OSError(28, "No space left on device")]
+)
+def test_a_folder_that_was_not_finished_never_appears(tmp_path, error):
+    def fill():
+        with whole_folder(tmp_path / "x") as unfinished:
+            (unfinished / "a.txt").write_text("a")
+            raise error
+
+    with pytest.raises((KeyboardInterrupt, DataError, SurroundingsError)):
+        fill()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_takes_nobodys_place(tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to("nowhere")
+    for name in ("there", "link"):
+        with pytest.raises(UsageError, match="something is here already"), whole_folder(tmp_path / name):
+            pytest.fail("it was begun")
+    with pytest.raises(UsageError, match="something is here already"), whole_folder(tmp_path / "x"):
+        (tmp_path / "x").mkdir()  # someone else was faster; renaming would replace an empty folder
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "there", "x"]
+    assert list((tmp_path / "x").iterdir()) == []
+
+
+def test_what_dead_processes_left_of_a_folder_is_removed(tmp_path):
+    stale = tmp_path / f"x.tmp-{assets._MACHINE}-999999999-abc"
+    stale.mkdir()
+    with whole_folder(tmp_path / "x"):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]

@@ -5,6 +5,7 @@ import json
 import shutil
 import tomllib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,13 @@ from transformers import AutoTokenizer, GPT2LMHeadModel
 import primer
 from gpt2s import Folder, same_logits
 from primer.cli.main import main
+from primer.errors import UsageError
 from primer.exchange import hub
+from primer.recipes import exported
 from primer.recipes import imported as module
 from primer.recipes.directory import RunDirectory
 from primer.tokens import ByteTokenizer
+from primer.training import checkpoint
 
 LETTERS = "\n .abcdefghijklmnopqrstuvwxyz"
 TEXT = "the sun did not shine. it was too wet to play.\n"
@@ -210,6 +214,48 @@ def test_weights_that_are_not_the_runs_are_not_exported(
     file.write_bytes(content)
     assert "SHA-256" in refused(capsys, 4, "export", str(run), f"--out={tmp_path / 'out'}")
     assert not (tmp_path / "out").exists()
+
+
+def with_another_step(run: Path, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    """Give a run a second checkpoint, of step 5, which is its latest one."""
+    first = checkpoint.load(run / "checkpoints" / "step_000000")
+    changed = {name: change(tensor) for name, tensor in first.model.items()}
+    checkpoint.save(run / "checkpoints", 5, model=changed, optim={}, state={**first.state, "step": 5})
+
+
+def test_which_checkpoint_is_exported(imported: Path, theirs: Folder, tmp_path: Path) -> None:
+    run = shutil.copytree(imported, tmp_path / imported.name)
+    with_another_step(run, lambda tensor: tensor * 2)
+    embedding = theirs.model.transformer.wte.weight
+    for which, factor in (("best", 1), ("latest", 2)):
+        out = tmp_path / which
+        assert main(["export", str(run), f"--checkpoint={which}", f"--out={out}"]) == 0
+        found = GPT2LMHeadModel.from_pretrained(out).transformer.wte.weight
+        assert torch.equal(found, embedding * factor), which
+
+
+def test_weights_that_are_not_finite_are_not_exported(
+    imported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = shutil.copytree(imported, tmp_path / imported.name)
+    with_another_step(run, lambda tensor: tensor / 0)
+    out = tmp_path / "out"
+    said = refused(capsys, 4, "export", str(run), "--checkpoint=latest", f"--out={out}")
+    assert "contains a number that is not finite" in said
+    assert f"where:  {run / 'checkpoints' / 'step_000005'}" in said
+    assert not out.exists()
+
+
+def test_options_are_refused_before_weights_are_read(
+    imported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        exported, "read_checkpoint", lambda *_: pytest.fail("gigabytes were read for nothing")
+    )
+    run = primer.load(imported)
+    run.config = replace(run.config, model=replace(run.config.model, head_bias=True))
+    with pytest.raises(UsageError, match=r"model\.head_bias=true"):
+        run.export(tmp_path / "out")
 
 
 def other_vocabulary(folder: Folder) -> None:

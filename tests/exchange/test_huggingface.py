@@ -69,7 +69,9 @@ def test_logits_are_the_same_in_both_directions(changes: dict[str, Any], tmp_pat
         assert torch.equal(a, b), name
     read, _ = read_gpt2(tmp_path / "ours")
     assert read == config
-    assert len({file.stat().st_mode for file in (tmp_path / "ours").iterdir()}) == 1, "others may read all or none"
+    assert len({file.stat().st_mode for file in (tmp_path / "ours").iterdir()}) == 1, (
+        "others may read all or none"
+    )
 
 
 def test_a_model_of_ours_computes_the_same_there(tmp_path: Path) -> None:

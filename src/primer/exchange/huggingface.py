@@ -151,7 +151,9 @@ def write_gpt2(folder: Path, config: GPTConfig, weights: Mapping[str, Tensor], t
         write_tokenizer(tokenizer, unfinished, config.context_length)
         ours = _completed(config, weights, tokenizer.vocab_size)
         _write_tensors(unfinished / WHOLE, _theirs(config, ours))
-        (unfinished / WHOLE).chmod((unfinished / "config.json").stat().st_mode)  # the library keeps it to its owner
+        (unfinished / WHOLE).chmod(
+            (unfinished / "config.json").stat().st_mode
+        )  # the library keeps it to its owner
         if not _reads_back(unfinished, ours):
             raise SurroundingsError("what was written reads back otherwise", str(folder), "another disk")
 
