@@ -86,9 +86,15 @@ def refused(capsys: pytest.CaptureFixture[str], code: int, *words: str) -> str:
 def test_importing_prints_the_runs_path(
     place: Path, theirs: Folder, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = said_by(capsys, "import", str(theirs.path), f"--runs-dir={place / 'other'}")
+    assert main(["import", str(theirs.path), f"--runs-dir={place / 'other'}"]) == 0
+    out, err = capsys.readouterr()
     (run,) = (place / "other").iterdir()
     assert out == f"{run}\n"
+    assert err.startswith("My GPT-2: ")
+    assert f"primer sample {run}\n" in err
+    advice = err.splitlines()[2].partition(" my.txt ")[2].split()
+    assert main(["train", str(place / "poem.txt"), *advice, "--print-config"]) == 0, "it can be copied"
+    assert "n_positions" not in capsys.readouterr().out
     assert "-My-GPT-2-" in run.name
 
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import random
 from collections.abc import Callable
 from dataclasses import replace
@@ -279,6 +280,19 @@ def removed(file: str) -> Callable[[Folder], object]:
     return lambda folder: (folder.path / file).unlink()
 
 
+def piped(file: str) -> Callable[[Folder], object]:
+    def make(folder: Folder) -> None:
+        (folder.path / file).unlink()
+        os.mkfifo(folder.path / file)
+
+    return make
+
+
+def piped_shard(folder: Folder) -> None:
+    in_shards(folder)
+    piped(next(folder.path.glob("model-00002-*")).name)(folder)
+
+
 def as_a_pickle(folder: Folder) -> None:
     (folder.path / "model.safetensors").unlink()
     torch.save(folder.model.state_dict(), folder.path / "pytorch_model.bin")
@@ -345,6 +359,9 @@ DAMAGED: dict[str, tuple[Callable[[Folder], object], str]] = {
     "a pointer to weights": (
         written("model.safetensors", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"), "only says where",
     ),
+    "a pipe for settings": (piped("config.json"), "no config.json is here"),
+    "a pipe for weights": (piped("model.safetensors"), "no model.safetensors is here"),
+    "a pipe for a shard": (piped_shard, "there is no such file"),
     "no settings": (removed("config.json"), "no config.json is here"),
     "empty settings": (written("config.json", b""), "this is no JSON"),
     "half the settings": (written("config.json", b'{"n_head": 3, '), "this is no JSON"),
@@ -367,8 +384,10 @@ DAMAGED: dict[str, tuple[Callable[[Folder], object], str]] = {
 
 @pytest.mark.parametrize(("damage", "cause"), DAMAGED.values(), ids=DAMAGED.keys())
 def test_a_folder_that_is_damaged_is_refused(
-    damage: Callable[[Folder], object], cause: str, tmp_path: Path
+    damage: Callable[[Folder], object], cause: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
+    if os.name == "nt" and "pipe" in request.node.name:
+        pytest.skip("Windows has no such pipes")
     folder = Folder(tmp_path / "theirs")
     damage(folder)
     with pytest.raises(DataError) as caught:

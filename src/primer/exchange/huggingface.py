@@ -40,7 +40,7 @@ OTHER = "the config.json and the weights of one and the same model"
 def read_config(folder: Path) -> GPTConfig:
     """Our options for the model in a folder. DataError where it is no GPT-2, or one that this GPT cannot compute."""
     file = folder / "config.json"
-    if not file.exists():
+    if not file.is_file():
         raise DataError("no config.json is here", str(folder), "a folder that save_pretrained wrote")
     return to_config(read_json(file), str(file))
 

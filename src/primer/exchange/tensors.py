@@ -53,9 +53,9 @@ def opened(folder: Path) -> Iterator[dict[str, Stored]]:
 
 def weight_files(folder: Path) -> dict[Path, set[str] | None]:
     """The files with the weights, and the tensors that the index promises of each (None: there is no index)."""
-    if (folder / WHOLE).exists():
+    if (folder / WHOLE).is_file():
         return {folder / WHOLE: None}
-    if not (folder / INDEX).exists():
+    if not (folder / INDEX).is_file():
         raise _without_weights(folder)
     promised: dict[Path, set[str] | None] = {}
     where = str(folder / INDEX)
@@ -93,6 +93,8 @@ def read_json(file: Path) -> dict[str, Any]:
 
 @contextmanager
 def _open(file: Path) -> Iterator[dict[str, Stored]]:
+    if not file.is_file():  # nor a pipe or a device, which would never end
+        raise DataError("there is no such file", str(file), COMPLETE)
     with reading(file) as stream:
         start = stream.read(64)
     if start.startswith(b"version https://git-lfs"):

@@ -34,7 +34,7 @@ def write_tokenizer(tokenizer: Tokenizer, folder: Path, context_length: int) -> 
 def read_tokenizer(folder: Path) -> Tokenizer:
     """The tokenizer in a folder. Raises DataError where there is none, or one that this program cannot be."""
     file = folder / "tokenizer.json"
-    simple = from_tokenizer_json(read_json(file)) if file.exists() else None
+    simple = from_tokenizer_json(read_json(file)) if file.is_file() else None
     return simple or byte_pairs().read_tokenizer(folder)
 
 
