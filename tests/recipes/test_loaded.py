@@ -12,6 +12,7 @@ import torch
 
 import primer
 from primer.errors import DataError, UsageError
+from primer.models.gpt import GPT
 from primer.recipes.weights import check_origin, put_weights
 from primer.training import checkpoint
 from primer.training.distributed import World
@@ -155,3 +156,22 @@ def test_samples_on_the_way_are_what_the_run_writes_afterwards(trained: primer.R
     for key, value in (("temperature", -1.0), ("top_k", -1), ("top_p", 0.0), ("tokens", 0)):
         with pytest.raises(UsageError, match=rf"sample\.{key} must be"):
             primer.train(file, flags={**FLAGS, f"sample.{key}": value}, runs_dir=tmp_path)
+
+
+@pytest.mark.parametrize("positions", ["learned", "sinusoidal", "rotary"])
+def test_reading_a_model_draws_nothing_and_leaves_nothing_undone(positions: str, tmp_path: Path) -> None:
+    """Weights and tables are those of the model that was saved, whatever lay in the memory that they were given."""
+    text = tmp_path / "text.txt"
+    text.write_text("two times two is four.\n" * 60, encoding="utf-8")
+    flags = {**FLAGS, "model.positions": positions, "model.ngram.counted": 2, "train.steps": 1}
+    run = primer.train(text, flags=flags, runs_dir=tmp_path / "runs")
+    before = torch.get_rng_state()
+    loaded = primer.load(run).model
+    assert torch.equal(torch.get_rng_state(), before)
+    built = GPT(run.config.model)
+    saved = checkpoint.load(checkpoint.step_directory(run.directory.checkpoints, 1)).model
+    put_weights(built, saved, "here")
+    for name, p in built.named_parameters():
+        assert torch.equal(p, loaded.get_parameter(name)), name
+    for name, buffer in built.named_buffers():
+        assert torch.equal(buffer, loaded.get_buffer(name)), name

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from primer import config as configs
 from primer.assets import sha256_of_lines
@@ -114,12 +115,26 @@ def restore(trainer: Trainer, saved: checkpoint.Checkpoint) -> None:
         trainer.restore(saved.state)
 
 
+class _Undrawn(TorchFunctionMode):
+    """While this lasts, no random weights are drawn, for a model that gets all of its weights from elsewhere.
+
+    To draw them takes longer than to read them from a file.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        drawing = (Tensor.normal_, nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_)
+        return None if func in drawing else func(*args, **(kwargs or {}))
+
+
 def load_model(
     config: GPTConfig, run: RunDirectory, which: Literal["best", "latest"], device: torch.device
 ) -> GPT:
     """The model of a run's checkpoint, verified. It is made after the file was read, which needs twice its memory."""
     saved = read_checkpoint(run, which, config)
-    model = GPT(config)
+    with _Undrawn():
+        model = GPT(config)
     put_weights(model, saved.model, str(saved.path))
     return model.to(device)
 
