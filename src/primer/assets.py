@@ -214,6 +214,12 @@ def whole(path: Path) -> Iterator[BufferedWriter]:
             temporary.unlink(missing_ok=True)
 
 
+def require_free(path: Path) -> None:
+    """UsageError where anything is at `path`: nothing is ever written over."""
+    if os.path.lexists(path):
+        raise UsageError("something is here already", where=str(path), hint="another folder")
+
+
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
     """A folder to fill, which appears at `path` when the block ends well, and otherwise never.
@@ -221,9 +227,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     Files go into it directly. Raises UsageError where something is at `path` already, SurroundingsError where nothing
     can be written.
     """
-    taken = UsageError("something is here already", where=str(path), hint="another folder")
-    if os.path.lexists(path):
-        raise taken
+    require_free(path)
     temporary = temporary_name(path)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -233,8 +237,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
             yield temporary
             for place in (*temporary.iterdir(), temporary):
                 sync(place)
-            if os.path.lexists(path):  # renaming would replace an empty folder
-                raise taken
+            require_free(path)  # renaming would replace an empty folder
             temporary.rename(path)
             sync(path.parent)
         finally:

@@ -262,6 +262,8 @@ def test_options_are_refused_before_weights_are_read(
     run.config = replace(run.config, model=replace(run.config.model, head_bias=True))
     with pytest.raises(UsageError, match=r"model\.head_bias=true"):
         run.export(tmp_path / "out")
+    with pytest.raises(UsageError, match="something is here already"):
+        primer.load(imported).export(tmp_path)
 
 
 def other_vocabulary(folder: Folder) -> None:

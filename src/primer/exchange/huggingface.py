@@ -142,7 +142,10 @@ def write_gpt2(folder: Path, config: GPTConfig, weights: Mapping[str, Tensor], t
     """
     refuse_what_it_cannot_hold(config)
     if config.vocab_size < tokenizer.vocab_size:
-        raise UsageError(f"a model of {config.vocab_size} tokens with a tokenizer of {tokenizer.vocab_size}")
+        raise UsageError(
+            f"a model of {config.vocab_size} tokens with a tokenizer of {tokenizer.vocab_size}",
+            hint="the tokenizer that the model was trained with",
+        )
     settings = to_settings(config, tokenizer)
     ends = {name: settings[name] for name in ("bos_token_id", "eos_token_id")}
     with whole_folder(folder) as unfinished:
@@ -151,9 +154,8 @@ def write_gpt2(folder: Path, config: GPTConfig, weights: Mapping[str, Tensor], t
         write_tokenizer(tokenizer, unfinished, config.context_length)
         ours = _completed(config, weights, tokenizer.vocab_size)
         _write_tensors(unfinished / WHOLE, _theirs(config, ours))
-        (unfinished / WHOLE).chmod(
-            (unfinished / "config.json").stat().st_mode
-        )  # the library keeps it to its owner
+        rights = (unfinished / "config.json").stat().st_mode
+        (unfinished / WHOLE).chmod(rights)  # which the library gives to its owner alone
         if not _reads_back(unfinished, ours):
             raise SurroundingsError("what was written reads back otherwise", str(folder), "another disk")
 

@@ -5,6 +5,7 @@ from typing import Literal
 
 import torch
 
+from primer.assets import require_free
 from primer.exchange import Format
 from primer.exchange.gpt2 import refuse_what_it_cannot_hold
 from primer.exchange.huggingface import write_gpt2
@@ -25,7 +26,8 @@ def export(
 ) -> Path:
     """Write a run's checkpoint, verified, into the new folder `out` (None: one of the run's name here)."""
     folder = Path(out) if out is not None else Path(f"{run.path.name}-{to}")
-    refuse_what_it_cannot_hold(config)  # before gigabytes are read
+    require_free(folder)  # this and the next before gigabytes are read
+    refuse_what_it_cannot_hold(config)
     saved = read_checkpoint(run, which, config)
     with torch.device("meta"):
         checkpoint.match(saved.model, checkpoint.weights_of(GPT(config)), str(saved.path))
