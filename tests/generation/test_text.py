@@ -9,11 +9,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from merging import MergingTokenizer
 from primer.errors import DataError, UsageError
+from primer.generation.decode import generate
+from primer.generation.sampling import Sampling
 from primer.generation.text import Writer, stream, streams
 from primer.models.config import GPTConfig
 from primer.models.gpt import GPT
 from primer.tokens.char import ByteTokenizer, CharTokenizer
+from primer.tokens.tokenizer import END_OF_TEXT
 
 
 def spoken(pieces: list[bytes], stop: list[str]) -> list[str]:
@@ -93,8 +97,6 @@ def model_for(vocab_size: int) -> GPT:
 
 
 def test_streaming_is_the_same_text_as_decoding_at_once():
-    from primer.generation.decode import generate
-
     model = model_for(CHARS.vocab_size)
     prompt = torch.from_numpy(CHARS.encode("to be").astype("int64"))[None]
     ids = generate(model, prompt, max_tokens=60, generator=torch.Generator().manual_seed(3))
@@ -139,3 +141,88 @@ def test_bad_prompts():
         list(stream(model, CHARS, "Ω", max_tokens=1))
     with pytest.raises(UsageError):
         list(streams(model, CHARS, "to", samples=0, max_tokens=1))
+
+
+WORDS = MergingTokenizer()
+END = WORDS.special_tokens[END_OF_TEXT]
+
+
+def leaning(token: int, by: float, vocab_size: int = WORDS.vocab_size) -> GPT:
+    """A model that likes one token much better, or much less, than the others."""
+    model = model_for(vocab_size)
+    model.head = torch.nn.Linear(16, vocab_size)
+    with torch.no_grad():
+        model.head.weight.normal_(0, 0.4)
+        model.head.bias.zero_()
+        model.head.bias[token] = by
+    return model
+
+
+def test_a_text_ends_at_the_end_of_text_token_each_sample_by_itself():
+    model = leaning(END, 3.5)
+    prompt = torch.from_numpy(WORDS.encode("two times").astype("int64")).expand(4, -1)
+    ids = torch.stack(
+        list(generate(model, prompt, max_tokens=60, generator=torch.Generator().manual_seed(2))), dim=1
+    ).tolist()
+    assert sorted(row.index(END) for row in ids)[0] < sorted(row.index(END) for row in ids)[-1]
+    options = {"samples": 4, "max_tokens": 60, "seed": 2}
+    rows = list(streams(model, WORDS, "two times", **options))
+    texts = ["".join(pieces) for pieces in zip(*rows, strict=True)]
+    assert texts == [WORDS.decode(row[: row.index(END)]) for row in ids]
+    assert len(rows) == max(row.index(END) for row in ids) + 1, "nothing is written when all have ended"
+    rows = list(streams(model, WORDS, "two times", stop_at_end=False, **options))
+    going_on = ["".join(pieces) for pieces in zip(*rows, strict=True)]
+    assert going_on == [WORDS.decode([token for token in row if token != END]) for row in ids]
+    assert not any("<|" in text for text in texts + going_on)
+
+
+def test_what_waits_is_written_when_the_text_ends():
+    """Half a stop string and half a character, before the end-of-text token."""
+    tokens = iter([*WORDS.encode("aE").tolist(), 0xE2, END, 97])
+    model = model_for(WORDS.vocab_size)
+
+    def next_token(logits, *rest, **named):
+        return torch.tensor([next(tokens)])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("primer.generation.decode.choose", next_token)
+        pieces = list(stream(model, WORDS, "two", max_tokens=9, stop=["END"]))
+    assert "".join(pieces) == "aE\ufffd"
+    assert next(tokens) == 97, "and then no more is asked for"
+
+
+def test_an_empty_prompt_begins_with_the_end_of_text_token():
+    model = leaning(0, 0.0)
+    allowed = WORDS.encode(END_OF_TEXT, "allow")
+    assert allowed.tolist() == [END]
+    prompt = torch.tensor([[END]])
+    ids = generate(model, prompt, max_tokens=30, generator=torch.Generator().manual_seed(3))
+    expected = WORDS.decode(itertools.takewhile(lambda i: i != END, (int(i) for i in ids)))
+    assert "".join(stream(model, WORDS, "", max_tokens=30, seed=3)) == expected
+
+
+def test_a_person_cannot_spell_a_special_token():
+    with pytest.raises(DataError, match="special token"):
+        list(stream(model_for(WORDS.vocab_size), WORDS, f"a{END_OF_TEXT}b", max_tokens=1))
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.3])
+def test_ids_of_a_padded_vocabulary_are_never_drawn_and_change_no_draw(temperature):
+    """As if the model had no padding, seed for seed, though it thinks that padding is what comes next."""
+    padded, plain = leaning(3, 1.0, 320), leaning(3, 1.0)
+    with torch.no_grad():
+        padded.head.bias[WORDS.vocab_size :] = 50.0
+        for name, rows in (("token_embedding", 16), ("head", 16)):
+            own = getattr(padded, name).weight
+            own[: WORDS.vocab_size] = getattr(plain, name).weight
+            assert own.shape[1] == rows
+        own_layers = dict(padded.named_parameters())
+        for name, value in plain.named_parameters():
+            if own_layers[name].shape == value.shape:
+                own_layers[name].copy_(value)
+    sampling = Sampling(temperature=temperature, top_p=0.95, repetition_penalty=1.1)
+    wanted = {"max_tokens": 200, "sampling": sampling, "seed": 5, "stop_at_end": False}
+    assert "".join(stream(padded, WORDS, "two", **wanted)) == "".join(stream(plain, WORDS, "two", **wanted))
+    prompt = torch.tensor([[WORDS.vocab_size]])
+    with pytest.raises(UsageError, match=r"the prompt has id 272 at position 0, .* ends at 271"):
+        next(generate(padded, prompt, max_tokens=1, vocabulary=WORDS.vocab_size))

@@ -19,6 +19,7 @@ from torch import Tensor
 from primer.errors import UsageError
 from primer.generation.sampling import Sampling, choose
 from primer.models.gpt import GPT
+from primer.models.ids import check_ids
 from primer.nn.mode import reading
 
 
@@ -31,6 +32,7 @@ def generate(
     sampling: Sampling | None = None,
     generator: torch.Generator | None = None,
     stop: Collection[int] = (),
+    vocabulary: int | None = None,
     use_cache: bool = True,
 ) -> Iterator[Int[Tensor, " B"]]:
     """Yield up to `max_tokens` times the next id of each row: several samples are several equal rows.
@@ -38,9 +40,13 @@ def generate(
     A row that drew an id of `stop` has ended and repeats that id; when all rows have ended, so does the
     iterator. The model is in evaluation mode while this runs (no dropout) and is put back into its modes
     afterwards. `sampling` counts the tokens in the window as repeated, prompt included.
+
+    vocabulary: only ids below it are drawn. A model's vocabulary may be padded beyond its tokenizer's, to a size that
+    a GPU likes; the model then draws what it would draw without the padding, seed for seed.
     """
     context = model.config.context_length
-    check_prompt(prompt, model.config.vocab_size)
+    vocabulary = min(vocabulary or model.config.vocab_size, model.config.vocab_size)
+    check_prompt(prompt, vocabulary)
     sampling = sampling or Sampling()
     window = prompt[:, -context:]
     cache = model.new_cache(len(prompt)) if use_cache else None
@@ -49,7 +55,7 @@ def generate(
     unread = window
     with reading(model):
         for _ in range(max_tokens):
-            logits = model(unread, cache)[:, -1]
+            logits = model(unread, cache)[:, -1, :vocabulary]
             ids = torch.where(ended, ids, choose(logits, sampling, generator, previous=window))
             yield ids
             if stop:
@@ -68,8 +74,4 @@ def check_prompt(prompt: Int[Tensor, "B T"], vocab_size: int) -> None:
     """UsageError for a prompt that no model could read."""
     if prompt.numel() == 0:
         raise UsageError("the prompt has no tokens", hint="at least one: a newline will do")
-    lowest, highest = int(prompt.min()), int(prompt.max())
-    if lowest < 0 or highest >= vocab_size:
-        raise UsageError(
-            f"the prompt has id {lowest if lowest < 0 else highest}, the vocabulary {vocab_size}"
-        )
+    check_ids(prompt, vocab_size, "the prompt")

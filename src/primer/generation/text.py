@@ -8,13 +8,15 @@ other text, so what could still become one waits until it cannot.
 import codecs
 from collections.abc import Callable, Collection, Iterator
 
+import numpy as np
 import torch
 
 from primer.errors import UsageError
 from primer.generation.decode import generate
 from primer.generation.sampling import Sampling
 from primer.models.gpt import GPT
-from primer.tokens.tokenizer import Tokenizer
+from primer.tokens.beginning import beginning
+from primer.tokens.tokenizer import END_OF_TEXT, Ids, Tokenizer
 
 
 def stream(
@@ -26,6 +28,7 @@ def stream(
     sampling: Sampling | None = None,
     seed: int | None = None,
     stop: Collection[str] = (),
+    stop_at_end: bool = True,
     use_cache: bool = True,
 ) -> Iterator[str]:
     """Pieces of text that continue `prompt`, as soon as they are certain. See `streams`."""
@@ -37,6 +40,7 @@ def stream(
         sampling=sampling,
         seed=seed,
         stop=stop,
+        stop_at_end=stop_at_end,
         use_cache=use_cache,
     ):
         if piece:
@@ -53,31 +57,53 @@ def streams(
     sampling: Sampling | None = None,
     seed: int | None = None,
     stop: Collection[str] = (),
+    stop_at_end: bool = True,
     use_cache: bool = True,
 ) -> Iterator[list[str]]:
     """Continue `prompt` `samples` times in one batch; after each token one piece (often empty) a sample.
 
-    A sample ends before the first of the `stop` strings, which is not written, or after `max_tokens`
-    tokens. The same `seed` gives the same text on the same machine; None draws anew. Raises UsageError
-    for an empty prompt, DataError for a character that the tokenizer does not know.
+    A sample ends before the first of the `stop` strings, which is not written, or after `max_tokens` tokens, and with
+    `stop_at_end` where the model ends its text: at the end-of-text token, if the tokenizer has one. No special token
+    is ever written. An empty prompt is then the beginning of a text. The same `seed` gives the same text on the same
+    machine; None draws anew. Raises UsageError for another empty prompt, DataError for a character that the tokenizer
+    does not know, or a special token spelt out.
     """
     if samples < 1 or max_tokens < 0:
         raise UsageError(f"at least one sample and no negative number of tokens, got {samples}, {max_tokens}")
     device = next(model.parameters()).device
-    ids = torch.tensor(tokenizer.encode(prompt).tolist(), dtype=torch.long, device=device)
-    writers = [Writer(tokenizer.token_bytes, stop) for _ in range(samples)]
+    ids = torch.from_numpy(prompt_ids(tokenizer, prompt).astype(np.int64)).to(device)
+    end = tokenizer.special_tokens.get(END_OF_TEXT) if stop_at_end else None
+    writers = [Writer(written(tokenizer), stop) for _ in range(samples)]
     for chosen in generate(
         model,
         ids.expand(samples, -1),
         max_tokens=max_tokens,
         sampling=sampling,
         generator=None if seed is None else torch.Generator(device).manual_seed(seed),
+        vocabulary=tokenizer.vocab_size,
         use_cache=use_cache,
     ):
-        yield [writer.push(token) for writer, token in zip(writers, chosen.tolist(), strict=True)]
+        yield [
+            writer.finish() if token == end else writer.push(token)
+            for writer, token in zip(writers, chosen.tolist(), strict=True)
+        ]
         if all(writer.stopped for writer in writers):
             return
     yield [writer.finish() for writer in writers]
+
+
+def prompt_ids(tokenizer: Tokenizer, prompt: str) -> Ids:
+    """The ids of a person's prompt; of an empty one the end-of-text token, where the tokenizer has it."""
+    ids = tokenizer.encode(prompt)
+    if len(ids) or END_OF_TEXT not in tokenizer.special_tokens:
+        return ids
+    return beginning(tokenizer)
+
+
+def written(tokenizer: Tokenizer) -> Callable[[int], bytes]:
+    """The bytes of a token as a reader sees them: none of a special one."""
+    special = frozenset(tokenizer.special_tokens.values())
+    return lambda token: b"" if token in special else tokenizer.token_bytes(token)
 
 
 class Writer:

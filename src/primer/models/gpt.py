@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from primer.errors import UsageError
 from primer.models.config import GPTConfig
+from primer.models.ids import check_ids
 from primer.nn.attention import MultiHeadAttention
 from primer.nn.cache import KeyValueCache, LayerCache
 from primer.nn.counts import CountedNGrams, NGramMixture
@@ -112,7 +113,10 @@ class GPT(nn.Module):
 
         With a cache, `tokens` are the ones that come after those it holds; it is filled as they are read.
         `starts` is for training with counted n-grams alone: where in the training text each row was cut.
+        On a CPU an id outside the vocabulary is a UsageError; elsewhere whoever brings ids in has checked them.
         """
+        if tokens.device.type == "cpu" and not torch.compiler.is_compiling():
+            check_ids(tokens, self.config.vocab_size)
         log_p = None  # (B, T, K, V)
         if self.counts is not None:
             log_p = self.counts(tokens, cache.recent if cache else None, starts)

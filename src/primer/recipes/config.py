@@ -47,8 +47,8 @@ class DataConfig:
 class SampleConfig:
     """What the model writes while it trains."""
 
-    prompt: str = "\n"
-    """What it continues."""
+    prompt: str = ""
+    """What it continues. Empty: the beginning of a text (after the end-of-text token, else after a new line)."""
     tokens: int = 300
     """How many tokens it writes."""
     temperature: float = 0.8

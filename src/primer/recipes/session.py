@@ -150,7 +150,7 @@ class Session:
         wanted, tokenizer = self.config.sample, self.shards.tokenizer
         try:
             prompt = opening(tokenizer, wanted.prompt)
-            if first and prompt != wanted.prompt and not self.run.samples.file.exists():
+            if first and wanted.prompt not in ("", prompt) and not self.run.samples.file.exists():
                 self.reporter.on_message(f"samples begin with {prompt!r}: this text lacks {wanted.prompt!r}")
             with self.trainer.averaged():
                 pieces = stream(

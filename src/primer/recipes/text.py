@@ -9,8 +9,9 @@ from primer.errors import DataError, UsageError
 from primer.recipes.config import RunConfig
 from primer.recipes.directory import RunDirectory
 from primer.tokens import open_tokenizer
+from primer.tokens.beginning import beginning
 from primer.tokens.char import UnknownCharacterError
-from primer.tokens.tokenizer import Tokenizer
+from primer.tokens.tokenizer import END_OF_TEXT, Tokenizer
 from primer.training.distributed import World
 
 
@@ -86,14 +87,17 @@ def _reopen(config: RunConfig, run: RunDirectory) -> ShardDirectory:
 
 
 def opening(tokenizer: Tokenizer, prompt: str) -> str:
-    """What a sample begins with that was given no prompt: the config's, a new line, or the first token there is."""
-    for wanted in (prompt, "\n"):
-        try:
-            if len(tokenizer.encode(wanted)):
-                return wanted
-        except DataError:
-            continue
-    return tokenizer.decode([0])
+    """What a sample begins with that was given no prompt: the config's, else the beginning of a text.
+
+    That is a new line, or the first token there is; but nothing at all where the tokenizer has an end-of-text token,
+    from which `generation.text.streams` then starts.
+    """
+    try:
+        if len(tokenizer.encode(prompt)):
+            return prompt
+    except DataError:
+        pass
+    return "" if END_OF_TEXT in tokenizer.special_tokens else tokenizer.decode(beginning(tokenizer))
 
 
 def read_tokenizer(run: RunDirectory) -> Tokenizer:
