@@ -10,6 +10,7 @@ import torch
 
 import primer
 from primer.data.batches import evaluation_windows
+from primer.errors import UsageError
 from primer.evals.perplexity import evaluating, score
 from primer.models.config import GPTConfig
 from primer.models.gpt import GPT
@@ -99,6 +100,30 @@ def test_a_hopeless_model_has_a_finite_perplexity() -> None:
     found = score(judged, evaluation_windows(IDS, batch_size=5, context_length=8), BYTES)
     assert found.loss > 700
     assert math.isfinite(found.perplexity)
+
+
+def test_ids_beyond_the_tokenizer_are_named_before_the_model_reads_them() -> None:
+    for place, said in (
+        (0, "from token 0 on has id 11 at position 0,"),
+        (98, "from token 96 on has id 11 at position 2,"),
+    ):
+        ids = IDS.copy()
+        ids[place] = 11
+        with pytest.raises(UsageError, match=f"the text {said}"):
+            score(model(), evaluation_windows(ids, batch_size=4, context_length=8), BYTES)
+
+
+def test_a_special_token_has_nats_and_no_bytes() -> None:
+    judged, silent = model(), BYTES.clone()
+    silent[3] = 0
+    windows = list(evaluation_windows(IDS, batch_size=5, context_length=8))
+    with_bytes, without = score(judged, windows, BYTES), score(judged, windows, silent)
+    assert without.loss == with_bytes.loss
+    targets = IDS[1:]
+    assert (targets == 3).any()
+    assert without.bits_per_byte / with_bytes.bits_per_byte == pytest.approx(
+        (targets + 1).sum() / (targets + 1)[targets != 3].sum(), rel=1e-6
+    )
 
 
 def test_a_run_is_validated_on_its_whole_validation_part(tmp_path: Path) -> None:

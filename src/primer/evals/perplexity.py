@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from primer.data.batches import Batch
+from primer.models.ids import check_ids
 from primer.nn.mode import reading
 
 
@@ -44,13 +45,15 @@ def score(
 ) -> Score:
     """Score every target in `batches` once.
 
-    byte_lengths: the UTF-8 bytes that each token stands for.
+    byte_lengths: the UTF-8 bytes that each token stands for; none of a special token. It is predicted like any other,
+    and its nats count: a coder has to code where a document ends, too.
     total: adds the three sums up over several processes that each score a part of the text.
     """
     device = next(model.parameters()).device
     sums = torch.zeros(3, dtype=torch.float64)  # nats, tokens, bytes
     with evaluating(model):
         for batch in batches:
+            _check(batch, len(byte_lengths))
             logits = model(batch.inputs.to(device)).float()
             nats = F.cross_entropy(logits.flatten(0, 1), batch.targets.to(device).flatten(), reduction="sum")
             bytes_read = byte_lengths[batch.targets].sum()
@@ -63,3 +66,10 @@ def score(
         bits_per_byte=nats_sum / math.log(2) / max(bytes_sum, 1),
         tokens=int(tokens),
     )
+
+
+def _check(batch: Batch, vocab_size: int) -> None:
+    """UsageError for an id outside the vocabulary, with its place in the text, before a device reads it."""
+    rows = torch.cat([batch.inputs[:, :1], batch.targets], dim=1)
+    for row, start in zip(rows, batch.starts.tolist(), strict=True):
+        check_ids(row, vocab_size, f"the text from token {start} on")
