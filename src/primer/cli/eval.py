@@ -1,41 +1,67 @@
-"""`primer eval`: score a run on its whole validation part, or on another text."""
+"""`primer eval`: score a run on its own text, on others, on tasks with right answers, or in the harness of others."""
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from primer.cli.flags import Verb, parse, required, show_help
+from primer.errors import UsageError
+
+if TYPE_CHECKING:
+    from primer.evals.tasks import Task
+    from primer.recipes.loaded import Run
 
 
 @dataclass(frozen=True)
 class Options:
     """Of the command."""
 
-    on: str | None = None
-    """Another text: a file, a folder of texts, or a named source. Left out: the run's validation part."""
+    on: tuple[str, ...] = ()
+    """Texts (a file, a folder, a named source) and tasks (arc_challenge, arc_easy, copa, hellaswag, lambada_openai,
+    openbook_qa, piqa, winograd_wsc, winogrande, or a .jsonl file of questions); several with commas, or the flag
+    again. Left out: the run's validation part."""
+    limit: int | None = None
+    """Only the first so many questions of a task."""
+    shots: int = 0
+    """Solved examples in front of each question, from the same file."""
+    seed: int = 0
+    """Draws the examples."""
+    harness: tuple[str, ...] = ()
+    """Tasks of lm-evaluation-harness, which fetches their data itself; needs the extra [eval]."""
     unknown: Literal["error", "skip"] = "error"
-    """A character of that text which the run has never seen: stop and name it, or drop it and say how many."""
+    """A character that the run has never seen: stop and name it, or drop it and say how many."""
     json: bool = False
     """Print one JSON object."""
     runs_dir: str = "runs"
     """Where runs are kept."""
 
+    def __post_init__(self) -> None:
+        if (self.limit is not None and self.limit < 1) or self.shots < 0 or self.seed < 0:
+            raise UsageError("--limit must be at least 1, --shots and --seed 0", hint="--limit=100 --shots=0")
+        if self.on and self.harness:
+            raise UsageError("--on and --harness exclude each other", hint="one after the other")
+
 
 VERB = Verb(
     name="eval",
     takes="RUN",
-    about="Score a run's best checkpoint: loss in nats a token, perplexity, bits per byte. RUN is a path, the "
-    "beginning of an id, or latest.",
-    examples=("primer eval latest", "primer eval 3fa9c1 --on=my.txt", "primer eval latest --json"),
+    about="Score a run's best checkpoint: on a text by loss in nats a token, perplexity and bits per byte, on a task "
+    "by how often the right answer is the likeliest. RUN is a path, the beginning of an id, or latest.",
+    examples=(
+        "primer eval latest",
+        "primer eval 3fa9c1 --on=my.txt --json",
+        "primer eval latest --on=hellaswag,lambada_openai --limit=500",
+    ),
     options=Options,
 )
 
 
 def run(argv: Sequence[str]) -> int:
-    """Print the score."""
+    """Print the scores."""
     arguments = parse(VERB, argv)
     if arguments.help:
         show_help(VERB)
@@ -46,15 +72,74 @@ def run(argv: Sequence[str]) -> int:
 
     options = arguments.options
     model = load(which, runs_dir=options.runs_dir)
-    score = model.evaluate(options.on, unknown=options.unknown)
-    on = options.on or f"the validation part of {model.config.data.source}"
+    if options.harness:
+        return in_harness(model, options)
+    # All are looked up first: what is misspelt is told before anything is scored.
+    wanted: list[tuple[str | None, Task | None]] = [(None, None)]
+    if options.on:
+        wanted = [(on, task(on, options)) for on in several(options.on)]
+    results = [(on, scored(model, on, found, options)) for on, found in wanted]
+    show(model, results, options)
+    return 0
+
+
+def several(words: Sequence[str]) -> list[str]:
+    """What commas separate; a path with a comma in its name stays whole."""
+    parts = []
+    for word in words:
+        parts += [word] if os.path.lexists(word) else [part.strip() for part in word.split(",")]
+    return parts
+
+
+def task(on: str, options: Options) -> Task | None:
+    """The task that a word names; None for a text that is there."""
+    from primer.evals.tasks import is_task, read_task
+    from primer.recipes.scores import check_target
+
+    if is_task(on):
+        return read_task(on, limit=options.limit, shots=options.shots, seed=options.seed)
+    check_target(on)
+    return None
+
+
+def scored(model: Run, on: str | None, found: Task | None, options: Options) -> Any:
+    """A task's `TaskScore`, or what `Run.evaluate` says of a text."""
+    if found is None:
+        return model.evaluate(on, unknown=options.unknown)
+    from primer.cli.scores import Ticker
+
+    with Ticker(found.name) as ticker:
+        return model.evaluate_task(found, unknown=options.unknown, progress=ticker)
+
+
+def show(model: Run, results: Sequence[tuple[str | None, Any]], options: Options) -> None:
+    """Texts as lines, tasks in one table; or one JSON object, with `scores` where several were asked for."""
+    from primer.cli import scores
+
+    own = f"the validation part of {model.config.data.source}"
     if options.json:
-        print(json.dumps({"run": str(model.path), "on": on, **score}, ensure_ascii=False))
-        return 0
-    print(f"loss           {score['loss']:.4f} nats a token")
-    print(f"perplexity     {score['perplexity']:.3f}")
-    print(f"bits per byte  {score['bits_per_byte']:.4f}")
-    print(f"on             {score['tokens']:,} tokens of {on}")
-    if score["skipped"]:
-        print(f"dropped        {score['skipped']:,} characters that the run has never seen")
+        found = [
+            {"on": on or own, **(each if isinstance(each, dict) else scores.fields(each))}
+            for on, each in results
+        ]
+        rest: dict[str, Any] = found[0] if len(found) == 1 else {"scores": found}
+        print(json.dumps({"run": str(model.path), **rest}, ensure_ascii=False))
+        return
+    said = [scores.of_text(each, on or own) for on, each in results if isinstance(each, dict)]
+    if tasks := [each for _, each in results if not isinstance(each, dict)]:
+        said.append(scores.of_tasks(tasks, model.config.model.context_length))
+    print("\n\n".join(said))
+
+
+def in_harness(model: Run, options: Options) -> int:
+    """What lm-evaluation-harness finds."""
+    from primer.cli.scores import of_harness
+
+    found = model.evaluate_harness(
+        several(options.harness), limit=options.limit, shots=options.shots or None, unknown=options.unknown
+    )
+    if options.json:
+        print(json.dumps({"run": str(model.path), "harness": found}, ensure_ascii=False, default=str))
+    else:
+        print(of_harness(found))
     return 0

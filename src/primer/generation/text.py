@@ -50,7 +50,7 @@ def stream(
 def streams(
     model: GPT,
     tokenizer: Tokenizer,
-    prompt: str,
+    prompt: str | Ids,
     *,
     samples: int = 1,
     max_tokens: int,
@@ -60,7 +60,7 @@ def streams(
     stop_at_end: bool = True,
     use_cache: bool = True,
 ) -> Iterator[list[str]]:
-    """Continue `prompt` `samples` times in one batch; after each token one piece (often empty) a sample.
+    """Continue `prompt` (text or ids) `samples` times in one batch; after each token one piece (often empty) a sample.
 
     A sample ends before the first of the `stop` strings, which is not written, or after `max_tokens` tokens, and with
     `stop_at_end` where the model ends its text: at the end-of-text token, if the tokenizer has one. No special token
@@ -71,7 +71,8 @@ def streams(
     if samples < 1 or max_tokens < 0:
         raise UsageError(f"at least one sample and no negative number of tokens, got {samples}, {max_tokens}")
     device = next(model.parameters()).device
-    ids = torch.from_numpy(prompt_ids(tokenizer, prompt).astype(np.int64)).to(device)
+    own = prompt_ids(tokenizer, prompt) if isinstance(prompt, str) else prompt
+    ids = torch.from_numpy(own.astype(np.int64)).to(device)
     end = tokenizer.special_tokens.get(END_OF_TEXT) if stop_at_end else None
     writers = [Writer(written(tokenizer), stop) for _ in range(samples)]
     for chosen in generate(

@@ -1,31 +1,28 @@
 """A run that is there: its choices, its curves, and its model."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 
 from primer import device as devices
-from primer.corpus.document import SEPARATOR, Document
-from primer.corpus.sources import open_source
-from primer.data.batches import evaluation_windows
-from primer.errors import DataError, SurroundingsError
-from primer.evals.perplexity import score
+from primer.errors import SurroundingsError
+from primer.evals.likelihood import Progress
+from primer.evals.multiple_choice import TaskScore
+from primer.evals.tasks import Task
 from primer.exchange import Format
 from primer.generation.sampling import Sampling
 from primer.generation.text import streams
 from primer.models.gpt import GPT
+from primer.recipes import scores
 from primer.recipes.directory import RunDirectory
 from primer.recipes.exported import export
-from primer.recipes.text import open_data, opening, read_tokenizer
+from primer.recipes.scores import Unknown
+from primer.recipes.text import opening, read_tokenizer
 from primer.recipes.weights import load_model
-from primer.tokens.char import CharTokenizer, UnknownCharacterError
-from primer.tokens.tokenizer import Ids, Tokenizer
-from primer.training.distributed import World
+from primer.tokens.tokenizer import Tokenizer
 from primer.training.precision import Precision
 
 
@@ -61,7 +58,7 @@ class Run:
         except SurroundingsError:
             return devices.choose("auto")
 
-    def _precision(self) -> Precision:
+    def precision(self) -> Precision:
         """That of training, where the model's device has it; else float32."""
         device = next(self.model.parameters()).device
         try:
@@ -126,33 +123,16 @@ class Run:
             use_cache=use_cache,
         )
 
-    def evaluate(
-        self, text: str | Path | None = None, *, unknown: Literal["error", "skip"] = "error"
-    ) -> dict[str, float]:
+    def evaluate(self, text: str | Path | None = None, *, unknown: Unknown = "error") -> dict[str, float]:
         """Loss (nats a token), perplexity and bits per byte on the validation split, or on another text.
+
+        Before every document of a text stands the end-of-text token, where the tokenizer has one; it is predicted, too,
+        and bits per byte are all nats over all bytes. Probabilities are over the model's whole vocabulary.
 
         unknown: of a character in `text` that the run has never seen: an error that names it, or to drop it. The key
         `skipped` says how many were.
         """
-        skipped = 0
-        if text is None:
-            shards = open_data(self.config, self.directory, World())
-            ids = np.asarray(shards.tokens("validation")[:])
-        else:
-            data = self.config.data
-            source = open_source(
-                text, encoding=data.encoding, encoding_errors=data.encoding_errors, field=data.field
-            )
-            ids, skipped = self._read(source.documents(), unknown)
-            if len(ids) < 2:
-                raise DataError(
-                    "there is nothing to predict in this text", str(text), "a text of two tokens or more"
-                )
-        context = self.config.model.context_length
-        windows = evaluation_windows(ids, batch_size=max(1, 8192 // context), context_length=context)
-        lengths = torch.from_numpy(np.asarray(self.tokenizer.byte_lengths, dtype=np.int64))
-        with self._precision().autocast():
-            return asdict(score(self.model, windows, lengths)) | {"skipped": skipped}
+        return scores.of_text(self, text, unknown)
 
     def export(self, out: str | Path | None = None, *, to: Format = "huggingface") -> Path:
         """Write the model and its tokenizer for other programs into the new folder `out`, and return it.
@@ -162,23 +142,32 @@ class Run:
         """
         return export(self.directory, self.config.model, self.which, out, to)
 
-    def _read(self, documents: Iterable[Document], unknown: Literal["error", "skip"]) -> tuple[Ids, int]:
-        """All ids of a text, and how many characters were dropped; an unknown one is named with its place."""
-        tokenizer, pieces, skipped, position = self.tokenizer, [np.empty(0, np.int64)], 0, 0
-        if isinstance(tokenizer, CharTokenizer):
-            tokenizer = CharTokenizer(tokenizer.characters, unknown)
-        for number, document in enumerate(documents):
-            text, between = document.text, 0
-            if document.part == 0:
-                position = 0  # characters before this piece of the document
-                if number:  # as in a text to train on
-                    text, between = SEPARATOR + text, len(SEPARATOR)
-            try:
-                pieces.append(tokenizer.encode(text).astype(np.int64))
-            except UnknownCharacterError as error:
-                place = UnknownCharacterError(error.character, max(0, position + error.position - between))
-                raise DataError(place.cause, where=document.id, hint="--unknown=skip") from error
-            if isinstance(tokenizer, CharTokenizer):
-                skipped += len(text) - len(pieces[-1])
-            position += len(document.text)
-        return np.concatenate(pieces), skipped
+    def evaluate_task(
+        self,
+        task: str | Path | Task,
+        *,
+        limit: int | None = None,
+        shots: int = 0,
+        seed: int = 0,
+        unknown: Unknown = "error",
+        progress: Progress | None = None,
+    ) -> TaskScore:
+        """How often the right answer is the likeliest: `evaluate_task("hellaswag")`, or a .jsonl file of questions.
+
+        limit: only the first so many questions. shots: solved examples in front of each, drawn from `seed`. progress:
+        called with (scored, all) candidates on the way.
+        """
+        return scores.of_task(
+            self, task, limit=limit, shots=shots, seed=seed, unknown=unknown, progress=progress
+        )
+
+    def evaluate_harness(
+        self,
+        tasks: Sequence[str | dict[str, Any]],
+        *,
+        limit: int | None = None,
+        shots: int | None = None,
+        unknown: Unknown = "error",
+    ) -> dict[str, dict[str, Any]]:
+        """What lm-evaluation-harness finds, by task. Needs the extra [eval]; the harness fetches its data itself."""
+        return scores.in_harness(self, tasks, limit=limit, shots=shots, unknown=unknown)
