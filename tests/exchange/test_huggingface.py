@@ -501,6 +501,7 @@ def test_every_option_of_ours_is_known_to_the_format() -> None:
     means_nothing_here = {"rotary_base"}
     before_training = {
         "init", "init_std", "embedding_std", "depth_scaled_init", "zero_init_projections", "zero_init_head",
+        "vocab_multiple",
     }  # fmt: skip
     refused = {
         "norm", "norm_type", "positions", "activation", "head_bias", "embedding_norm", "qk_norm", "attention_gain",
