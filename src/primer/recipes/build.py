@@ -9,6 +9,7 @@ from torch import nn
 from primer import device as devices
 from primer.data.batches import Batch, BatchStream, TokenSequence, evaluation_windows
 from primer.data.shards import ShardDirectory
+from primer.evals.likelihood import at_once
 from primer.models.config import GPTConfig
 from primer.models.gpt import GPT
 from primer.recipes.config import RunConfig
@@ -114,7 +115,7 @@ def validation_batches(
         return dealt((stream.next() for _ in range(train.evaluate_batches)), world, together)
     if train.evaluate_tokens:
         tokens = tokens[: train.evaluate_tokens + 1]
-    rows = rows_to_score(config.model, train.device)
+    rows = rows_to_score(config.model)
     return dealt(evaluation_windows(tokens, batch_size=rows, context_length=context), world, together)
 
 
@@ -129,10 +130,9 @@ def dealt(batches: Iterable[Batch], world: World, together: bool) -> Iterator[Ba
         yield Spare(last.inputs, last.targets, last.starts)
 
 
-def rows_to_score(model: GPTConfig, device: str) -> int:
-    """Sequences to score at once: 8,192 tokens, or as many as have 2²⁷ logits together (on a GPU 2³⁰)."""
-    most = 1 << (30 if device == "cuda" else 27)
-    return max(1, min(8192, most // model.vocab_size) // model.context_length)
+def rows_to_score(model: GPTConfig) -> int:
+    """Sequences to score at once."""
+    return max(1, at_once(model.vocab_size) // model.context_length)
 
 
 def build_trainer(config: RunConfig, model: GPT, shards: ShardDirectory, world: World) -> Trainer:

@@ -14,10 +14,11 @@ from primer.corpus.sources import NAMED, open_source
 from primer.data.batches import evaluation_windows
 from primer.errors import DataError, UsageError, nearest
 from primer.evals.harness import Answers, run_harness
-from primer.evals.likelihood import Progress, at_once
+from primer.evals.likelihood import Progress
 from primer.evals.multiple_choice import TaskScore, score_task
 from primer.evals.perplexity import score
 from primer.evals.tasks import TASKS, Task, is_task, read_task
+from primer.recipes.build import rows_to_score
 from primer.recipes.text import open_data
 from primer.tokens.char import CharTokenizer, UnknownCharacterError
 from primer.tokens.tokenizer import END_OF_TEXT, Ids, Tokenizer
@@ -47,8 +48,7 @@ def of_text(run: "Run", text: str | Path | None, unknown: Unknown) -> dict[str, 
                 "there is nothing to predict in this text", str(text), "a text of two tokens or more"
             )
     context = run.config.model.context_length
-    rows = max(1, at_once(run.config.model.vocab_size) // context)
-    windows = evaluation_windows(ids, batch_size=rows, context_length=context)
+    windows = evaluation_windows(ids, batch_size=rows_to_score(run.config.model), context_length=context)
     lengths = torch.from_numpy(np.asarray(run.tokenizer.byte_lengths, dtype=np.int64))
     with run.precision().autocast():
         return asdict(score(run.model, windows, lengths)) | {"skipped": skipped}
