@@ -3,6 +3,8 @@
 `pythonpath` in pyproject.toml makes this importable.
 """
 
+import random
+import unicodedata
 from functools import cache
 
 import tiktoken
@@ -28,8 +30,19 @@ PIECES = [
 def texts(*, newest: bool = True) -> st.SearchStrategy[str]:
     """Texts of strange pieces and of any characters; without `newest` none that this Python's Unicode lacks."""
     anything = st.characters(exclude_categories=["Cs"] if newest else ["Cs", "Cn"])
-    pieces = st.lists(st.one_of(st.sampled_from(PIECES), anything), max_size=40)
-    return pieces.map("".join)
+    short = st.lists(st.one_of(st.sampled_from(PIECES), anything), max_size=40).map("".join)
+    return st.one_of(short, st.integers(0, 1 << 32).map(lambda seed: shuffled(seed, newest)))
+
+
+def shuffled(seed: int, newest: bool = False) -> str:
+    """Dozens of pieces, with some characters of any kind between them: hypothesis alone prefers short texts."""
+    chance = random.Random(seed)
+    parts = chance.choices(PIECES, k=chance.randrange(100))
+    for _ in range(len(parts) // 4):
+        character = chr(chance.choice([chance.randrange(0x3000), chance.randrange(0x110000)]))
+        if unicodedata.category(character) not in (("Cs",) if newest else ("Cs", "Cn")):
+            parts.insert(chance.randrange(len(parts)), character)
+    return "".join(parts)
 
 
 PROSE = (

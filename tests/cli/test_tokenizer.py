@@ -15,6 +15,7 @@ from primer.cli import tokens_seen
 from primer.cli.main import main
 from primer.cli.tokenizer import counted, numbers
 from primer.cli.tokens_seen import SENTENCES, bordered, look, written
+from primer.corpus import readers, sources
 from primer.errors import DataError
 from primer.tokens import BPETokenizer, CharTokenizer
 
@@ -288,6 +289,22 @@ def test_the_report_counts_as_one_counts_by_hand(made: Path, text_file: Path, ca
     assert longest == sorted(map(int, tokenizer.byte_lengths), reverse=True)[:4]
     assert "".join(seen["passage"]) == text_file.read_text(encoding="utf-8")[:30]
     assert (seen["tokenizer"], seen["kind"], seen["vocab_size"]) == (str(made), "bpe", 300)
+
+
+def test_it_does_not_matter_in_which_pieces_a_file_is_read(
+    text_file: Path, tmp_path: Path, capsys: Any, monkeypatch: Any
+) -> None:
+    text = text_file.read_text(encoding="utf-8")
+    expected = BPETokenizer.train([text], 300)
+    for module in (readers, sources):
+        monkeypatch.setattr(module, "BLOCK", 50)
+    out = tmp_path / "t.json"
+    assert main(["tokenizer", "train", str(text_file), "--vocab-size=300", f"--out={out}"]) == 0
+    assert out.read_text(encoding="utf-8") == expected.to_json()
+    capsys.readouterr()
+    assert main(["tokenizer", "report", str(out), str(text_file), "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["texts"]
+    assert row["tokens"] == len(expected.encode(text))
 
 
 def test_without_a_text_it_speaks_many_languages(made: Path, capsys: Any, monkeypatch: Any) -> None:

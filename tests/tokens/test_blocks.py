@@ -1,4 +1,6 @@
 import itertools
+import sys
+import unicodedata
 
 import pytest
 import regex
@@ -14,7 +16,16 @@ from primer.tokens.patterns import PATTERNS
 both_patterns = pytest.mark.parametrize("pattern", list(PATTERNS))
 
 
+NEW_LETTERS = [
+    chr(point)
+    for point in range(sys.maxunicode + 1)
+    if unicodedata.category(chr(point)) == "Cn" and regex.match(r"\p{L}", chr(point))
+]
+"""What is a letter to an engine with a newer Unicode than Python's."""
+
+
 @given(texts())
+@example("".join(f"a{letter}1{letter} {letter}!" for letter in NEW_LETTERS[:2]))
 @both_patterns
 def test_a_safe_place_is_a_border_of_chunks_and_nothing_looks_across(pattern, text):
     whole = regex.findall(PATTERNS[pattern], text)

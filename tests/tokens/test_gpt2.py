@@ -191,6 +191,7 @@ LETTERS = {spelled(bytes([byte])): byte for byte in range(256)}
         ({**LETTERS, "ab": 257}, [["a", "b"]], None, "merge 0, 'ab', should have the id 256"),
         ({**LETTERS, "ab": 256}, [["a", "bc"]], None, "is not of two tokens"),
         ({**LETTERS, "ab": 256}, [["a b"]], None, "is not of two tokens"),
+        ({**LETTERS, "ab": 256}, [["a", "b", "a"]], None, "is not of two tokens"),
         ({**LETTERS, "ab": 256, "xy": 257}, [["a", "b"]], {"<a>": 258}, "'xy', id 257, is neither"),
         ({**LETTERS, "ab": 256, "<a>": 258}, [["a", "b"]], None, "must be 257 to 257"),
     ],

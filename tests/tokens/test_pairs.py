@@ -96,6 +96,18 @@ def test_both_engines_learn_the_same_from_a_real_text(pattern, real_data):
     assert fast.vocab_size == 2000
 
 
+@pytest.mark.parametrize("unit", ["a", " ", "\n", "=", "0", " \n", "acgtca"])
+@both_patterns
+def test_a_stretch_without_end_teaches_both_the_same(pattern, unit):
+    """rustbpe alone would leave out a chunk that its pattern's stack is too small for, and say nothing."""
+    text = "before " + unit * (200_000 // len(unit)) + " after the fact"
+    fast, readable = (
+        BPETokenizer.train([text], 263, pattern=pattern, implementation=way) for way in ("fast", "readable")
+    )
+    assert fast.merges == readable.merges
+    assert any(token in unit * 2 for token in (token.decode() for token in fast.tokens[256:]))
+
+
 def test_what_cannot_be_learned_is_said():
     with pytest.raises(UsageError, match="256 bytes and 1 special"):
         BPETokenizer.train(["abc"], 256)
