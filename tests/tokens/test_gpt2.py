@@ -193,6 +193,8 @@ LETTERS = {spelled(bytes([byte])): byte for byte in range(256)}
         ({**LETTERS, "ab": 256}, [["a b"]], None, "is not of two tokens"),
         ({**LETTERS, "ab": 256}, [["a", "b", "a"]], None, "is not of two tokens"),
         ({**LETTERS, "ab": 256, "xy": 257}, [["a", "b"]], {"<a>": 258}, "'xy', id 257, is neither"),
+        ({**LETTERS, "ab": 256, "xy": 5}, [["a", "b"]], {"<a>": 257}, "'xy', id 5, is neither"),
+        ({**LETTERS, "ab": 256, "xy": 5}, [["a", "b"]], None, "must be 257 to 257"),
         ({**LETTERS, "ab": 256, "<a>": 258}, [["a", "b"]], None, "must be 257 to 257"),
     ],
 )

@@ -99,13 +99,17 @@ def test_both_engines_learn_the_same_from_a_real_text(pattern, real_data):
 @pytest.mark.parametrize("unit", ["a", " ", "\n", "=", "0", " \n", "acgtca"])
 @both_patterns
 def test_a_stretch_without_end_teaches_both_the_same(pattern, unit):
-    """rustbpe alone would leave out a chunk that its pattern's stack is too small for, and say nothing."""
+    """rustbpe alone panics on a million spaces, which are too many for its pattern's stack."""
     text = "before " + unit * (200_000 // len(unit)) + " after the fact"
     fast, readable = (
         BPETokenizer.train([text], 263, pattern=pattern, implementation=way) for way in ("fast", "readable")
     )
     assert fast.merges == readable.merges
     assert any(token in unit * 2 for token in (token.decode() for token in fast.tokens[256:]))
+    longer = BPETokenizer.train(
+        [unit * (2_000_000 // len(unit))], 258, pattern=pattern, implementation="fast"
+    )
+    assert longer.tokens[256].decode() in unit * 2
 
 
 def test_what_cannot_be_learned_is_said():

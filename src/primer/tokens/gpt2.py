@@ -9,7 +9,6 @@ from functools import cache
 from primer.assets import Asset, find
 from primer.errors import DataError
 from primer.tokens.bpe import BPETokenizer, Implementation
-from primer.tokens.pairs import Pair
 from primer.tokens.patterns import PatternName
 
 _FOLDER = "https://openaipublic.blob.core.windows.net/gpt-2/encodings/main"
@@ -64,6 +63,9 @@ def spelled(token: bytes) -> str:
     return "".join(characters[byte] for byte in token)
 
 
+_ORDER = "ids in the order of bytes, merges, special tokens"
+
+
 def from_spellings(
     vocabulary: Mapping[str, int],
     merges: Iterable[tuple[str, str] | list[str]],
@@ -81,24 +83,26 @@ def from_spellings(
     bytes_of = {character: byte for byte, character in spelling().items()}
     letters = sorted(bytes_of, key=lambda character: vocabulary.get(character, -1))
     if [vocabulary.get(character) for character in letters] != list(range(256)):
-        raise DataError("the first 256 ids are not those of the 256 bytes")
-    pairs: list[Pair] = []
-    for number, halves in enumerate(merges):
-        if len(halves) != 2 or not all(half in vocabulary for half in halves):
-            raise DataError(f"merge {number}, {' '.join(halves)!r}, is not of two tokens")
-        left, right = halves
+        raise DataError("the first 256 ids are not those of the 256 bytes", hint=_ORDER)
+    halves: list[tuple[str, str]] = []
+    for number, merge in enumerate(merges):
+        if len(merge) != 2 or not all(half in vocabulary for half in merge):
+            raise DataError(f"merge {number}, {' '.join(merge)!r}, is not of two tokens", hint=_ORDER)
+        left, right = merge
         if vocabulary.get(left + right) != 256 + number:
-            raise DataError(f"merge {number}, {left + right!r}, should have the id {256 + number}")
-        pairs.append((vocabulary[left], vocabulary[right]))
-    known = 256 + len(pairs)
-    others = {name: number for name, number in vocabulary.items() if number >= known}
+            raise DataError(
+                f"merge {number}, {left + right!r}, should have the id {256 + number}", hint=_ORDER
+            )
+        halves.append((left, right))
+    ordinary = {*letters, *(left + right for left, right in halves)}
+    others = {name: number for name, number in vocabulary.items() if name not in ordinary}
     if special is not None and not others.items() <= special.items():
-        strange = next(iter(others.items() - special.items()))
+        name, number = next(iter(others.items() - special.items()))
         raise DataError(
-            f"the token {strange[0]!r}, id {strange[1]}, is neither a byte, nor a merge, nor special"
+            f"the token {name!r}, id {number}, is neither a byte, nor a merge, nor special", hint=_ORDER
         )
     return BPETokenizer(
-        pairs,
+        [(vocabulary[left], vocabulary[right]) for left, right in halves],
         pattern=pattern,
         order=bytes(bytes_of[character] for character in letters),
         special_tokens=others if special is None else special,

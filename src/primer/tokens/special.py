@@ -42,9 +42,7 @@ class SpecialTokens:
         for name in ids:
             _require_name(name)
         self.ids = MappingProxyType(dict(sorted(ids.items(), key=lambda item: item[1])))
-        longest_first = sorted(
-            ids, key=len, reverse=True
-        )  # of several that begin at one place, the longest counts
+        longest_first = sorted(ids, key=len, reverse=True)  # which counts, of several that begin at one place
         self._names = re.compile("|".join(map(re.escape, longest_first))) if ids else None
 
     def stretches(self, text: str, special: Special) -> Iterator[tuple[int, int, int | None]]:
@@ -70,6 +68,11 @@ def _require_name(name: str) -> None:
     try:
         name.encode()
     except UnicodeEncodeError as error:
-        raise DataError(f"the special token {name!r} is no text: half a surrogate pair") from error
+        raise DataError(
+            f"the special token {name!r} is no text: half a surrogate pair", hint=_NAME
+        ) from error
     if not name:
-        raise DataError("a special token needs a name")
+        raise DataError("a special token needs a name", hint=_NAME)
+
+
+_NAME = "a name such as <|name|>"

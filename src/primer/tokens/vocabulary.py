@@ -13,11 +13,15 @@ LONGEST = 1 << 18
 LARGEST = 1 << 28
 """Bytes of all tokens together at most: a short list of merges could double a token again and again."""
 
+_IN_ORDER = "a list of merges in the order in which they were learned"
+
 
 def check_bytes(order: bytes) -> None:
     """Raise DataError unless `order` holds every byte once."""
     if sorted(order) != list(range(256)):
-        raise DataError("the first 256 tokens must be the 256 bytes, each of them once")
+        raise DataError(
+            "the first 256 tokens must be the 256 bytes, each of them once", hint="bytes(range(256))"
+        )
 
 
 def token_bytes(order: bytes, merges: Sequence[Pair]) -> list[bytes]:
@@ -31,17 +35,18 @@ def token_bytes(order: bytes, merges: Sequence[Pair]) -> list[bytes]:
     for new, (left, right) in enumerate(merges, start=len(tokens)):
         if not (0 <= left < new and 0 <= right < new):
             raise DataError(
-                f"merge {new - 256} makes the token {new} of {left} and {right}: not both are there yet"
+                f"merge {new - 256} makes the token {new} of {left} and {right}: not both are there yet",
+                hint=_IN_ORDER,
             )
         total += len(tokens[left]) + len(tokens[right])
         if len(tokens[left]) + len(tokens[right]) > LONGEST or total > LARGEST:
-            raise DataError(f"merge {new - 256} makes a vocabulary too large: {total} bytes in all")
+            raise DataError(f"merge {new - 256} makes tokens too large: {total} bytes in all", hint=_IN_ORDER)
         tokens.append(tokens[left] + tokens[right])
     if len(set(tokens)) < len(tokens):
         known: dict[bytes, int] = {}
         for new, token in enumerate(tokens):
             if (old := known.setdefault(token, new)) != new:
-                raise DataError(f"the tokens {old} and {new} are the same bytes, {token!r}")
+                raise DataError(f"the tokens {old} and {new} are the same bytes, {token!r}", hint=_IN_ORDER)
     return tokens
 
 
@@ -58,7 +63,7 @@ def check_reachable(merges: Sequence[Pair], ranks: Mapping[Pair, int]) -> None:
         if not _stays_apart(left, right, new, merges, ranks):
             raise DataError(
                 f"token {new} can never occur: other merges come first in its bytes",
-                hint="a list of merges in the order in which they were learned",
+                hint=_IN_ORDER,
             )
 
 
@@ -105,7 +110,7 @@ def pairs_of(tokens: Sequence[bytes]) -> list[Pair]:
             None,
         )
         if pair is None:
-            raise DataError(f"token {new}, {token!r}, is no merge of two earlier ones")
+            raise DataError(f"token {new}, {token!r}, is no merge of two earlier ones", hint=_IN_ORDER)
         merges.append(pair)
         ranks[pair] = new
     return merges
