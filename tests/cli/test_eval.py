@@ -10,11 +10,12 @@ import pytest
 
 import primer
 from primer.cli import scores
-from primer.cli.eval import several
+from primer.cli.eval import VERB, several
 from primer.cli.main import main
 from primer.evals.figures import Figure
 from primer.evals.interval import Estimate
 from primer.evals.multiple_choice import TaskScore
+from primer.evals.tasks import TASKS
 from setups import TINY
 
 Says = Callable[..., str]
@@ -172,6 +173,10 @@ def test_mistakes_are_told_before_anything_is_scored(
     assert "try:" in err
     for part in said:
         assert part in err
+
+
+def test_the_help_names_every_task() -> None:
+    assert all(name in VERB.about for name in TASKS)
 
 
 def test_a_comma_separates_unless_it_is_in_a_files_name(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -139,6 +139,30 @@ def test_a_continuation_that_does_not_fit_is_scored_in_pieces(length: int) -> No
     assert found.cut == max(0, len(ids) - 1 - CONTEXT)
 
 
+def test_a_long_continuation_is_greedy_only_as_a_whole() -> None:
+    """Nine zeros, of which one is another number, for a model that always writes zeros."""
+    judge = model(head_bias=True)
+    with torch.no_grad():
+        judge.head.bias[0] = 100.0
+    zeros = np.zeros(CONTEXT + 1, dtype=np.int64)
+    assert log_likelihoods(judge, [Pair(zeros[:2], zeros)])[0].greedy
+    for place in range(len(zeros)):
+        other = zeros.copy()
+        other[place] = 1
+        assert not log_likelihoods(judge, [Pair(zeros[:2], other)])[0].greedy
+
+
+@torch.no_grad()
+def test_narrow_weights_give_wide_probabilities() -> None:
+    judge = model().bfloat16()
+    pairs = drawn(FITTING)
+    for pair, found in zip(pairs, log_likelihoods(judge, pairs, tokens_at_once=1), strict=True):
+        ids = np.concatenate([pair.context, pair.continuation])
+        rows = judge.eval()(torch.from_numpy(ids[:-1])[None])[0].double().log_softmax(-1)
+        own = range(len(pair.context) - 1, len(ids) - 1)
+        assert found.log_p == pytest.approx(float(sum(rows[t, ids[t + 1]] for t in own)), rel=1e-6)
+
+
 @torch.no_grad()
 def test_a_context_of_one() -> None:
     judge = model(context_length=1)

@@ -11,9 +11,12 @@ import torch
 
 from merging import MergingTokenizer
 from primer.errors import DataError
+from primer.evals import multiple_choice
 from primer.evals.interval import Z, wilson
+from primer.evals.likelihood import Likelihood
 from primer.evals.multiple_choice import score_task
-from primer.evals.tasks import Question, Task, read_task
+from primer.evals.questions import Question
+from primer.evals.tasks import Task, read_task
 from primer.models.config import GPTConfig
 from primer.models.gpt import GPT
 from primer.tokens.char import ByteTokenizer, CharTokenizer
@@ -94,6 +97,28 @@ def test_multiple_choice_is_what_the_slow_judge_says(
     assert (found.questions, found.chance, found.cut, found.perplexity) == (60, 0.25, 0, None)
 
 
+def test_each_way_divides_by_its_own_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By numbers so close that one more or less in a length would turn the verdict."""
+    table = {
+        "accuracy": ([-4.0, -3.9], ["a", "b"], [1, 1]),
+        "by_character": (
+            [-3.0, -5.9],
+            ["€", "ab"],
+            [9, 1],
+        ),  # −3 against −2.95, −1.5 against −1.97 with one more
+        "by_byte": ([-9.0, -2.9], ["€", "a"], [1, 9]),  # −3 against −2.9, −9 against −2.9 by characters
+        "by_token": ([-3.0, -5.9], ["abcd", "a"], [1, 2]),
+    }
+    judge = model(WORDS)
+    for name, (sums, endings, tokens) in table.items():
+        for gold in (0, 1):
+            question = Question(tuple(("two ", each) for each in endings), gold, "")
+            scores = [Likelihood(each, count, False, 0) for each, count in zip(sums, tokens, strict=True)]
+            monkeypatch.setattr(multiple_choice, "log_likelihoods", lambda *_, _s=scores, **__: _s)
+            found = score_task(judge, WORDS, Task("t", "multiple_choice", (question,)))
+            assert getattr(found, name).value == gold, name
+
+
 def test_a_schema_scores_one_ending_behind_each_context(tmp_path: Path) -> None:
     draw = np.random.default_rng(0)
     names = ["two", "the er", "an x", "zz", "€"]
@@ -168,6 +193,8 @@ def test_greedy_words_count() -> None:
 def test_of_equals_the_first_counts_and_one_text_has_no_upper_end() -> None:
     judge = model(WORDS)
     candidates = (("two ", "the"), ("two ", "the"))
+    with_nothing = Task("t", "multiple_choice", (Question((("two ", "the"), ("two ", "")), 0, ""),))
+    assert score_task(judge, WORDS, with_nothing).by_character is not None
     task = Task("t", "multiple_choice", tuple(Question(candidates, gold, "") for gold in (0, 1, 0)))
     assert score_task(judge, WORDS, task).accuracy.value == pytest.approx(2 / 3)
     found = score_task(judge, WORDS, Task("t", "cloze", (Question((("two ", "a"),), 0, ""),)))

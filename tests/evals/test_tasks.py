@@ -1,6 +1,7 @@
 """Files of questions: read as they stand, refused with the line where something is wrong."""
 
 import json
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from primer import assets
 from primer.errors import DataError, SurroundingsError, UsageError
-from primer.evals import tasks
+from primer.evals import questions, tasks
 from primer.evals.figures import GPT2_124M
 from primer.evals.tasks import TASKS, find_task, is_task, read_task
 
@@ -47,7 +48,8 @@ def test_each_layout_becomes_candidates(tmp_path: Path) -> None:
 def test_a_task_has_its_own_way_from_the_question_to_the_answer(tmp_path: Path) -> None:
     """What is known by name: the gauntlet's delimiters, behind a query that may end in a new line (PIQA's does)."""
     record = {**CHOICES, "query": "Question: why?\n"}
-    for name, before in (("piqa", "Question: why?\nAnswer: "), ("mine", "Question: why? ")):
+    answered = dict.fromkeys(("piqa", "arc_easy", "arc_challenge"), "Question: why?\nAnswer: ")
+    for name, before in {**answered, "mine": "Question: why? ", "copa": "Question: why? "}.items():
         (question,) = read_task(write(tmp_path / f"{name}.jsonl", record)).questions
         assert question.candidates[0][0] == before
 
@@ -64,6 +66,9 @@ def test_hellaswag_as_its_authors_wrote_it(tmp_path: Path) -> None:
     assert task.questions[0].gold == 3
     assert task.questions[0].candidates[0][0] == "Roof work: A man sits. "
     assert read_task(tmp_path / "hellaswag_val.jsonl").name == "hellaswag"
+    copy = {key: value for key, value in HELLASWAG.items() if key not in ("ctx_a", "ctx_b")}
+    (question,) = read_task(write(tmp_path / "whole.jsonl", {**copy, "endings": ["[step]", "a"]})).questions
+    assert question.candidates == (("Roof work: unused ", ""), ("Roof work: unused ", "a"))
 
 
 @settings(deadline=None)
@@ -80,7 +85,7 @@ def test_brackets_are_taken_out_as_the_harness_does_it(text: str) -> None:
         if opened < 0:
             break
         expected = expected[:opened] + "\0" + expected[expected.index("]", opened) + 1 :]
-    assert tasks._without_brackets(text) == expected.replace("\0", "").replace("  ", " ")
+    assert questions._without_brackets(text) == expected.replace("\0", "").replace("  ", " ")
 
 
 BROKEN: dict[str, tuple[Any, str]] = {
@@ -118,11 +123,57 @@ def test_a_broken_line_is_named(line: Any, cause: str, tmp_path: Path) -> None:
     assert caught.value.hint
 
 
+def anything() -> st.SearchStrategy[Any]:
+    """What JSON can hold."""
+    plain = st.none() | st.booleans() | st.integers(-3, 3) | st.floats() | st.text(max_size=5)
+    return st.recursive(
+        plain, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner)
+    )
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.data())
+def test_whatever_stands_in_a_line_it_is_a_question_or_its_line_is_named(data: st.DataObject) -> None:
+    """One to three fields of a good line replaced by anything, or bytes of it by others."""
+    record = dict(data.draw(st.sampled_from([CHOICES, SCHEMA, CLOZE, HELLASWAG])))
+    for key in data.draw(st.lists(st.sampled_from(sorted(record)), max_size=3)):
+        record[key] = data.draw(anything())
+    raw = bytearray(json.dumps(record).encode())
+    for place in data.draw(st.lists(st.integers(0, len(raw) - 1), max_size=2)):
+        raw[place] = data.draw(st.integers(0, 255))
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "task.jsonl")
+        file.write_bytes(raw)
+        is_task(file)
+        found, refusal = (), None
+        try:
+            found = read_task(file).questions
+        except DataError as error:
+            refusal = error
+    assert found or refusal is not None
+    if refusal is not None:
+        assert refusal.where in (f"{file}, line 1", f"{file}, line 2", str(file))
+    for question in found:
+        assert 0 <= question.gold < len(question.candidates)
+        for context, continuation in question.candidates:
+            assert f"{context}{continuation}".encode()
+
+
+@given(st.lists(st.text(min_size=1), min_size=2, max_size=5), st.text(), st.data())
+def test_a_good_line_is_read_as_it_was_written(choices: list[str], query: str, data: st.DataObject) -> None:
+    gold = data.draw(st.integers(0, len(choices) - 1))
+    line = questions.Line({"query": query, "choices": choices, "gold": gold}, "here", "|")
+    question = questions.LAYOUTS["choices"].read(line)
+    assert [continuation for _, continuation in question.candidates] == choices
+    assert {context for context, _ in question.candidates} == {query.rstrip() + "|"}
+    assert question.gold == gold
+
+
 def test_other_layouts_are_checked_too(tmp_path: Path) -> None:
     for record, cause in (
         ({**SCHEMA, "continuation": " "}, '"continuation" is empty'),
         ({**CLOZE, "continuation": ""}, '"continuation" is empty'),
-        ({**HELLASWAG, "endings": ["a", "[b]"]}, '"endings" number 1 is empty'),
+        ({**HELLASWAG, "ctx_b": 1}, '"ctx_b" is no text'),
         ({**HELLASWAG, "label": ""}, '"label" is no whole number'),
         ({"text": "a"}, "the keys of no task"),
     ):
@@ -236,8 +287,8 @@ def test_examples_are_other_questions_with_their_right_answers(tmp_path: Path) -
         shown = [int(example.partition(":")[0]) for example in examples]
         assert examples == [f"{n}: right {n}" for n in shown]
         assert len(set(shown) - {number}) == 3
-        drawn.append(shown)
-    assert len({tuple(shown) for shown in drawn}) > 1
+        drawn.append(tuple(n - (n > number) for n in shown))
+    assert len(set(drawn)) > 1, "each question has a draw of its own"
     assert read_task(file, shots=3, seed=1) == task
     assert read_task(file, shots=3, seed=2) != task
     assert read_task(file, shots=3, seed=1, limit=2).questions == task.questions[:2]

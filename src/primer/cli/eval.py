@@ -21,9 +21,7 @@ class Options:
     """Of the command."""
 
     on: tuple[str, ...] = ()
-    """Texts (a file, a folder, a named source) and tasks (arc_challenge, arc_easy, copa, hellaswag, lambada_openai,
-    openbook_qa, piqa, winograd_wsc, winogrande, or a .jsonl file of questions); several with commas, or the flag
-    again. Left out: the run's validation part."""
+    """Texts (a file, a folder, a named source) and tasks, with commas. Left out: the run's validation part."""
     limit: int | None = None
     """Only the first so many questions of a task."""
     shots: int = 0
@@ -50,7 +48,9 @@ VERB = Verb(
     name="eval",
     takes="RUN",
     about="Score a run's best checkpoint: on a text by loss in nats a token, perplexity and bits per byte, on a task "
-    "by how often the right answer is the likeliest. RUN is a path, the beginning of an id, or latest.",
+    "by how often the right answer is the likeliest. Tasks are arc_challenge, arc_easy, copa, hellaswag, "
+    "lambada_openai, openbook_qa, piqa, winograd_wsc, winogrande, and .jsonl files of questions. RUN is a path, the "
+    "beginning of an id, or latest.",
     examples=(
         "primer eval latest",
         "primer eval 3fa9c1 --on=my.txt --json",

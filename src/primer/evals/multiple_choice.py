@@ -9,7 +9,8 @@ import numpy as np
 from primer.errors import DataError
 from primer.evals.interval import Estimate, Z, wilson
 from primer.evals.likelihood import Likelihood, Pair, Progress, encode_pair, log_likelihoods
-from primer.evals.tasks import Kind, Question, Task
+from primer.evals.questions import Kind, Question
+from primer.evals.tasks import Task
 from primer.models.gpt import GPT
 from primer.tokens.char import UnknownCharacterError
 from primer.tokens.tokenizer import Tokenizer
@@ -49,9 +50,9 @@ def score_task(
 ) -> TaskScore:
     """Score every candidate of every question. `progress` counts candidates.
 
-    Lengths are those of the continuation alone, without what joins it to its context. The candidates of a schema have
-    one continuation, so there is nothing to divide by. Raises DataError for a character that the tokenizer does not
-    know, with its line.
+    Lengths are those of the continuation alone, without what joins it to its context; of an empty one, 1. The
+    candidates of a schema have one continuation, so there is nothing to divide by. Raises DataError for a character
+    that the tokenizer does not know, with its line.
     """
     pairs = [pair for question in task.questions for pair in encode(tokenizer, question)]
     scores = log_likelihoods(model, pairs, tokens_at_once=tokens_at_once, progress=progress)
@@ -98,7 +99,7 @@ def _right(answers: Answers, length: Length) -> Estimate:
     right = []
     for question, found in answers:
         texts = (continuation for _, continuation in question.candidates)
-        values = [each.log_p / length(text, each) for text, each in zip(texts, found, strict=True)]
+        values = [each.log_p / max(1, length(text, each)) for text, each in zip(texts, found, strict=True)]
         right.append(int(np.argmax(values)) == question.gold)
     return _share(right)
 
