@@ -12,10 +12,10 @@ import primer
 from primer.cli import scores
 from primer.cli.eval import VERB, several
 from primer.cli.main import main
+from primer.evals import tasks
 from primer.evals.figures import Figure
 from primer.evals.interval import Estimate
 from primer.evals.multiple_choice import TaskScore
-from primer.evals.tasks import TASKS
 from setups import TINY
 
 Says = Callable[..., str]
@@ -73,6 +73,22 @@ def test_a_task_as_json(trained: primer.Run, place: Path, says: Says) -> None:
     found = json.loads(says("--on=piqa", "--limit=4", "--shots=2", "--seed=5", "--json"))
     assert found["by_token"] == asdict(trained.evaluate_task("piqa", limit=4, shots=2, seed=5))["by_token"]
     assert (found["questions"], found["shots"]) == (4, 2)
+
+
+def test_what_is_asked_for_is_what_is_read(
+    trained: primer.Run, place: Path, says: Says, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict[str, int]] = []
+    read = tasks.read_task
+
+    def spy(spec: str, **options: int) -> tasks.Task:
+        asked.append(options)
+        return read(spec, **options)
+
+    monkeypatch.setattr(tasks, "read_task", spy)
+    says("--on=piqa", "--limit=4", "--shots=2", "--seed=5")
+    says("--on=piqa")
+    assert asked == [{"limit": 4, "shots": 2, "seed": 5}, {"limit": None, "shots": 0, "seed": 0}]
 
 
 def test_several_at_once(trained: primer.Run, place: Path, says: Says) -> None:
@@ -176,7 +192,7 @@ def test_mistakes_are_told_before_anything_is_scored(
 
 
 def test_the_help_names_every_task() -> None:
-    assert all(name in VERB.about for name in TASKS)
+    assert all(name in VERB.about for name in tasks.TASKS)
 
 
 def test_a_comma_separates_unless_it_is_in_a_files_name(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
