@@ -99,7 +99,7 @@ class ShardDirectory:
     path: Path
     tokenizer: Tokenizer
     counts: dict[Split, Counts]
-    """By split: tokens, characters, bytes, skipped."""
+    """By split: tokens, characters, bytes, skipped. Of files that others made, the last three are unknown: 0."""
     source: dict[str, str]
     """name, licence, address and fingerprint of the text."""
     key: str
