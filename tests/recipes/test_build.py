@@ -1,18 +1,27 @@
 """What a recipe's words become: sizes, groups of parameters with their rates, the tokens that are scored."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from primer.data.shards import ShardDirectory, write_shards
+from primer.errors import UsageError
 from primer.evals.likelihood import LOGITS
 from primer.models.count import parameters
 from primer.models.gpt import GPT
-from primer.recipes.build import adamw_rate, build_optimizer, rows_to_score, validation_batches
+from primer.recipes.build import (
+    adamw_rate,
+    build_optimizer,
+    build_stream,
+    rows_to_score,
+    validation_batches,
+)
 from primer.recipes.resolve import resolve
-from primer.tokens import ByteTokenizer
+from primer.tokens import BPETokenizer, ByteTokenizer
+from primer.tokens.tokenizer import END_OF_TEXT
 from primer.training.distributed import World
 from primer.training.optim import AdamW, Muon, Optimizers
 
@@ -109,3 +118,23 @@ def test_as_many_rows_are_scored_at_once_as_their_logits_allow() -> None:
     assert rows * 1024 * 50304 <= LOGITS < (rows + 1) * 1024 * 50304
     assert rows_to_score(dataclasses.replace(model, vocab_size=65)) == 8
     assert rows_to_score(dataclasses.replace(model, context_length=100_000)) == 1
+
+
+def test_windows_begin_where_the_modern_recipes_documents_do(tmp_path: Path) -> None:
+    tokenizer = BPETokenizer.train(["low lower lowest " * 9], 260)
+    begin = tokenizer.special_tokens[END_OF_TEXT]
+    ids = np.random.default_rng(0).integers(256, size=3000)
+    ids[::30] = begin
+    shards = write_shards(tmp_path / "bpe", {"train": [ids]}, tokenizer)
+    config = resolve("gpt2-124m-modern", flags=SMALL).config
+    batch = build_stream(config, shards, World()).next()
+    assert batch.inputs.shape == (512, 16)
+    assert set(batch.inputs[:, 0].tolist()) == {begin}
+    assert len(set(batch.starts.tolist())) == 100
+
+
+def test_a_tokenizer_without_the_token_before_documents_is_refused(tmp_path: Path) -> None:
+    shards = write_shards(tmp_path / "bytes", {"train": [np.arange(200)]}, ByteTokenizer())
+    config = resolve("gpt2-124m-modern", flags=SMALL).config
+    with pytest.raises(UsageError, match="no token that stands before one"):
+        build_stream(config, shards, World())

@@ -12,7 +12,11 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from primer.assets import log
+from primer.data.beginnings import aligned, document_starts
 from primer.errors import DataError, UsageError
+
+Order = Literal["epochs", "random", "documents"]
 
 
 @runtime_checkable
@@ -40,6 +44,10 @@ class BatchStream:
     and shuffles them; a window comes again only after all others have come. Windows that do not fill the last
     batch of an epoch open the next one's first, so none is lost.
     order="random": windows start anywhere, with replacement, as in the lecture.
+    order="documents": as epochs, but every window begins at a document: at the id `begin`, which stands before each.
+    Once around the text from a document that the epoch draws, the next window begins at the first document that is
+    not among the inputs of the last. What lies between is left out, in other epochs too, for the most part: from
+    wherever one begins, after a few windows the same documents are met.
 
     The global batch is the same whatever the number of ranks; rank r takes its r-th equal slice.
     """
@@ -53,7 +61,8 @@ class BatchStream:
         seed: int,
         rank: int = 0,
         world_size: int = 1,
-        order: Literal["epochs", "random"] = "epochs",
+        order: Order = "epochs",
+        begin: int | None = None,
     ) -> None:
         if not 0 <= rank < world_size:
             raise UsageError(f"rank {rank} is outside a world of {world_size}")
@@ -64,7 +73,9 @@ class BatchStream:
         self.order = order
         self.epoch = 0
         self.index = 0
-        """Windows of this epoch that were dealt (epochs), or batches so far (random)."""
+        """Windows of this epoch that were dealt (epochs, documents), or batches so far (random)."""
+        self._documents = _documents(tokens, begin) if order == "documents" else np.empty(0, np.int64)
+        self._said = False
         self._set_shape(batch_size, context_length)
 
     def _set_shape(self, batch_size: int, context_length: int) -> None:
@@ -79,6 +90,11 @@ class BatchStream:
             raise DataError(
                 f"the text holds {len(self.tokens)} tokens, and one window needs {context_length + 1}",
                 hint="a shorter context, or a longer text",
+            )
+        if self.order == "documents" and self._documents[0] >= len(self.tokens) - context_length:
+            raise DataError(
+                f"no document is followed by as many tokens as one window needs, {context_length + 1}",
+                hint="a shorter context, or --data.order=epochs",
             )
         self.batch_size = batch_size
         self.context_length = context_length
@@ -113,17 +129,33 @@ class BatchStream:
         if self._starts_of is None or self._starts_of[0] != self.epoch:
             generator = np.random.default_rng((self.seed, self.epoch))
             last = len(self.tokens) - self.context_length  # a window that starts here has no last target
-            offset = int(generator.integers(min(self.context_length, last)))
-            starts = np.arange(offset, last, self.context_length)
+            if self.order == "documents":
+                starts = self._aligned_starts(last, generator)
+            else:
+                offset = int(generator.integers(min(self.context_length, last)))
+                starts = np.arange(offset, last, self.context_length)
             generator.shuffle(starts)
             self._starts_of = (self.epoch, starts)
         return self._starts_of[1]
+
+    def _aligned_starts(self, last: int, generator: np.random.Generator) -> npt.NDArray[np.int64]:
+        """Where the windows of this epoch start that begin at documents."""
+        documents = self._documents[: np.searchsorted(self._documents, last)]
+        first = int(generator.integers(len(documents)))
+        starts = aligned(beginnings, self.context_length, len(self.tokens), first)
+        if not self._said and self.rank == 0:
+            left_out = 1 - len(starts) * self.context_length / len(self.tokens)
+            log.warning(
+                "windows begin at documents: an epoch leaves out %.1f %% of the tokens", 100 * left_out
+            )
+            self._said = True
+        return starts
 
     def reshape(self, batch_size: int, context_length: int) -> None:
         """Go on with another shape; another context length starts a fresh pass over the text."""
         if (batch_size, context_length) == (self.batch_size, self.context_length):
             return
-        fresh = context_length != self.context_length and self.order == "epochs" and self.index > 0
+        fresh = context_length != self.context_length and self.order != "random" and self.index > 0
         self._set_shape(batch_size, context_length)
         if fresh:
             self.epoch, self.index = self.epoch + 1, 0
@@ -165,6 +197,24 @@ def evaluation_windows(tokens: TokenSequence, *, batch_size: int, context_length
         yield _cut(tokens, windows * context_length, context_length)
     if rest:
         yield _cut(tokens, np.array([whole * context_length]), rest)
+
+
+def _documents(tokens: TokenSequence, begin: int | None) -> npt.NDArray[np.int64]:
+    """Where documents begin, or DataError for a text in which none does."""
+    if begin is None:
+        raise UsageError(
+            "windows cannot begin at documents: the tokenizer has no token that stands before one",
+            where="data.order=documents",
+            hint="--data.order=epochs",
+        )
+    found = document_starts(tokens, begin)
+    if not len(found):
+        raise DataError(
+            f"windows cannot begin at documents: the text does not hold the token before one, {begin}",
+            where="data.order=documents",
+            hint="--data.order=epochs",
+        )
+    return found
 
 
 def _cut(tokens: TokenSequence, starts: npt.NDArray[np.int64], length: int) -> Batch:

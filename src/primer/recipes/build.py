@@ -13,6 +13,7 @@ from primer.evals.likelihood import at_once
 from primer.models.config import GPTConfig
 from primer.models.gpt import GPT
 from primer.recipes.config import RunConfig
+from primer.tokens.tokenizer import END_OF_TEXT
 from primer.training.average import WeightAverage
 from primer.training.config import OptimConfig
 from primer.training.distributed import World
@@ -88,6 +89,7 @@ def build_stream(config: RunConfig, shards: ShardDirectory, world: World) -> Bat
         rank=world.rank,
         world_size=world.size,
         order=config.data.order,
+        begin=shards.tokenizer.special_tokens.get(END_OF_TEXT),
     )
 
 

@@ -25,8 +25,9 @@ class DataConfig:
     """char, byte, gpt2 (its byte-level BPE), or a tokenizer of your own: a file of `primer tokenizer train`."""
     validation_fraction: float = 0.1
     """The last part of the text, kept away from training."""
-    order: Literal["epochs", "random"] = "epochs"
-    """epochs: every window once, shuffled, before any comes again. random: with replacement, as the lecture does."""
+    order: Literal["epochs", "random", "documents"] = "epochs"
+    """epochs: every window once, shuffled, before any comes again. random: with replacement, as the lecture does.
+    documents: as epochs, of windows that begin where a document does; what lies between them is left out."""
     unknown: Literal["error", "skip"] = "error"
     """A character that the tokenizer has never seen: stop and name it, or drop it and say how many."""
     encoding: str = "utf-8"
