@@ -13,8 +13,6 @@ import primer
 from gpt2s import Folder, same_logits
 from primer.cli.main import main
 
-pytest.importorskip("primer.exchange.tokenizers", reason="byte-pair encodings are not here yet")
-
 TEXT = "Hello world, it's 1,234 naïve 🦊s!\n\n  The end."
 
 

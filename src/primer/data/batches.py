@@ -142,7 +142,7 @@ class BatchStream:
         """Where the windows of this epoch start that begin at documents."""
         documents = self._documents[: np.searchsorted(self._documents, last)]
         first = int(generator.integers(len(documents)))
-        starts = aligned(beginnings, self.context_length, len(self.tokens), first)
+        starts = aligned(documents, self.context_length, len(self.tokens), first)
         if not self._said and self.rank == 0:
             left_out = 1 - len(starts) * self.context_length / len(self.tokens)
             log.warning(

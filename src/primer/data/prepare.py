@@ -24,7 +24,8 @@ from primer.data.documents import Encoded, Stretch, encode, has_documents, in_or
 from primer.data.manifest import MANIFEST, SPLITS, VERSION, Counts, Split
 from primer.data.shards import ShardDirectory, ShardWriter
 from primer.errors import DataError, UsageError
-from primer.tokens import CharTokenizer, Tokenizer, UnknownCharacterError, open_tokenizer
+from primer.tokens import ByteTokenizer, CharTokenizer, Tokenizer, UnknownCharacterError, open_tokenizer
+from primer.tokens.blocks import rejoined
 from primer.tokens.char import alphabet
 from primer.tokens.tokenizer import Ids
 
@@ -195,7 +196,9 @@ class _Job:
     def _write_text(self, writer: ShardWriter, tokenizer: Tokenizer, train: int, characters: int) -> None:
         """Everything as one text."""
         position = 0
-        for split, piece in _split(self.source.text(), train):
+        simple = isinstance(tokenizer, CharTokenizer | ByteTokenizer)
+        text = self.source.text() if simple else rejoined(self.source.text())
+        for split, piece in _split(text, train):
             ids = self._encode(tokenizer, piece, position)
             skipped = len(piece) - len(ids) if isinstance(tokenizer, CharTokenizer) else 0
             size = len(piece) if piece.isascii() and not skipped else None
@@ -285,7 +288,7 @@ class _Job:
 
     def _encode(self, tokenizer: Tokenizer, piece: str, position: int) -> Ids:
         try:
-            return tokenizer.encode(piece)
+            return tokenizer.encode(piece, special="text")
         except UnknownCharacterError as error:
             where = self.source.address
             raise UnknownCharacterError(error.character, position + error.position, where) from error
