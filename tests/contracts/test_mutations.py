@@ -4,6 +4,7 @@ reader is given, it reads them or says in our words why not.
 
 import contextlib
 import json
+import os
 import random
 import shutil
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 
 from primer import tokens
 from primer.assets import seal
+from primer.data.foreign import open_foreign
 from primer.data.manifest import HEADER, Manifest
 from primer.data.shards import ShardDirectory, write_shards
 from primer.errors import DataError, PrimerError
@@ -103,6 +105,36 @@ def test_a_shard_directory(name: str, count: int, seed: int, tmp_path: Path) -> 
     splits = {"train": [ids], "validation": [ids[:50]]}
     path = write_shards(tmp_path / "s", splits, tokenizer, shard_tokens=400).path
     none_is_silent(path / name, count, seed, lambda: ShardDirectory.open(path))
+
+
+@pytest.mark.parametrize(("count", "seed"), COUNTS)
+@pytest.mark.parametrize("suffix", ["bin", "npy"])
+def test_token_files_of_others(suffix: str, count: int, seed: int, tmp_path: Path) -> None:
+    """They hold no checksum, so a changed id may be believed; but never for the text that a run remembers."""
+    tokenizer = CharTokenizer("".join(map(chr, range(0x100, 0x100 + 300))))
+    ids = np.random.default_rng(seed).integers(300, size=900).astype("<u2")
+    for number, name in enumerate(("val_000000", "train_000001", "train_000002")):
+        with (tmp_path / f"{name}.{suffix}").open("wb") as written:
+            if suffix == "npy":
+                np.save(written, ids[number::3])
+            else:
+                written.write(
+                    np.array([20240520, 1, 300, *[0] * 253], "<i4").tobytes() + ids[number::3].tobytes()
+                )
+    good = open_foreign(tmp_path, tokenizer).fingerprint
+    file = tmp_path / f"train_000002.{suffix}"
+    content = file.read_bytes()
+    for number, (what, bad) in enumerate(mutations(content, count, seed)):
+        file.write_bytes(bad)
+        os.utime(file, ns=(0, number))  # a clock may stand still for some milliseconds
+        try:
+            found = open_foreign(tmp_path, tokenizer).fingerprint
+        except DataError as error:
+            found = str(error.where)
+        assert found != good, f"{file.name} was believed with a {what}"
+        assert len(found) == 64 or found == str(file), what
+    file.write_bytes(content)
+    assert open_foreign(tmp_path, tokenizer).fingerprint == good
 
 
 @pytest.mark.parametrize(("count", "seed"), COUNTS)

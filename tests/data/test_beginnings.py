@@ -170,6 +170,7 @@ def test_the_seed_and_the_epoch_decide():
     epochs = [epoch_of(first) for _ in range(3)]
     assert [epoch_of(again) for _ in range(3)] == epochs
     assert epochs[0] != epochs[1] != epochs[2]
+    assert sum(a > b for a, b in pairwise(epochs[0])) > 20  # shuffled, not merely begun elsewhere
     assert epoch_of(other) != epochs[0]
     assert len({tuple(sorted(epoch_of(stream(text_of([5] * 40), 1, seed=seed)))) for seed in range(9)}) > 1
 

@@ -125,7 +125,7 @@ def _of_npy(path: Path, file: BufferedReader) -> Layout:
         raise DataError(
             f"{path.name} is no .npy file that can be read: its header is none", str(path), AGAIN
         ) from error
-    if dtype.kind + str(dtype.itemsize) not in NPY_TYPES or dtype.shape:
+    if dtype.kind + str(dtype.itemsize) not in NPY_TYPES:
         raise DataError(
             f"{path.name} holds {dtype}, which are no token ids", str(path), "uint16, uint32, int32 or int64"
         )
