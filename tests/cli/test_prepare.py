@@ -117,3 +117,33 @@ def test_shards_made_from_something_else_are_not_overwritten(
     assert "another text, or otherwise" in capsys.readouterr().err
     assert main(["prepare"]) == 2
     assert main(["prepare", str(tmp_path / "missing")]) == 4
+
+
+def test_published_token_files_are_trained_on_where_they_lie(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], vocabulary: Path
+) -> None:
+    """llm.c's layout: 256 int32 (magic, version, count), then uint16."""
+    folder = tmp_path / "published"
+    folder.mkdir()
+    ids = np.random.default_rng(0).integers(300, size=3000)
+    for name, part in (("fineweb_val_000000.bin", ids[:500]), ("fineweb_train_000001.bin", ids[500:])):
+        header = np.zeros(256, dtype="<i4")
+        header[:3] = 20240520, 1, len(part)
+        (folder / name).write_bytes(header.tobytes() + part.astype("<u2").tobytes())
+    words = [
+        "train",
+        str(folder),
+        f"--data.tokenizer={vocabulary}",
+        f"--runs-dir={tmp_path / 'runs'}",
+        *WORDS,
+    ]
+    assert main(words) == 0
+    (run,) = (tmp_path / "runs").iterdir()
+    assert main(["resume", str(run), "--train.steps=14"]) == 0
+    assert main(["eval", str(run)]) == 0
+    assert "499 tokens" in capsys.readouterr().out
+    with open(folder / "fineweb_train_000001.bin", "r+b") as file:
+        file.seek(2000)
+        file.write(b"\x01\x00")
+    assert main(["resume", str(run), "--train.steps=16"]) == 4
+    assert "has changed" in capsys.readouterr().err

@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from primer.data.foreign import is_foreign
 from primer.data.prepare import is_prepared
 from primer.data.shards import TOKENIZER
 from primer.models import count
@@ -88,6 +89,8 @@ def vocabulary(config: RunConfig) -> int:
     name = config.data.tokenizer
     if is_prepared(config.data.source):
         name = str(Path(config.data.source) / TOKENIZER)
+    elif is_foreign(config.data.source) and name == "char":
+        name = "gpt2"
     return config.model.padded(VOCABULARIES.get(name) or open_tokenizer(name).vocab_size)
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from primer import tokens as tokenizers
+from primer.data.foreign import is_foreign, open_foreign
 from primer.data.prepare import is_prepared, prepare
 from primer.data.shards import TOKENIZER, ShardDirectory
 from primer.errors import DataError, UsageError
@@ -28,6 +29,8 @@ def _prepare(config: RunConfig, tokenizer: Tokenizer | None) -> ShardDirectory:
     data = config.data
     if is_prepared(data.source):
         return _opened(config, tokenizer)
+    if is_foreign(data.source):
+        return open_foreign(data.source, tokenizer or open_tokenizer(foreign_tokenizer(data.tokenizer)))
     return prepare(
         data.source,
         tokenizer=tokenizer or data.tokenizer,
@@ -38,6 +41,11 @@ def _prepare(config: RunConfig, tokenizer: Tokenizer | None) -> ShardDirectory:
         field=data.field,
         context_length=config.model.context_length,
     )
+
+
+def foreign_tokenizer(asked: str) -> str:
+    """The tokenizer of token files that others published: GPT-2's, unless one was asked for."""
+    return "gpt2" if asked == "char" else asked
 
 
 def _opened(config: RunConfig, tokenizer: Tokenizer | None) -> ShardDirectory:
@@ -75,7 +83,11 @@ def _reopen(config: RunConfig, run: RunDirectory) -> ShardDirectory:
         hint="put the old text back, or start a new run from these weights: primer train … --init-from",
     )
     try:
-        shards = ShardDirectory.open(facts["path"])
+        shards = (
+            open_foreign(facts["path"], read_tokenizer(run))
+            if is_foreign(facts["path"])
+            else ShardDirectory.open(facts["path"])
+        )
     except DataError:
         try:
             shards = _prepare(config, read_tokenizer(run))
