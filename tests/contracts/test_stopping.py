@@ -89,8 +89,8 @@ def test_an_end_is_not_kept_waiting_by_an_evaluation(
     """The evaluation is broken off, and made when the run goes on."""
     batches = session.validation_batches
 
-    def interrupting(*arguments: Any) -> Iterator[Batch]:
-        for batch in batches(*arguments):
+    def interrupting(*arguments: Any, **more: Any) -> Iterator[Batch]:
+        for batch in batches(*arguments, **more):
             if arguments[-1] == at:
                 os.kill(os.getpid(), signal.SIGINT)
             yield batch

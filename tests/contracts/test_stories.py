@@ -335,7 +335,7 @@ def test_a_run_that_diverges_after_going_on_names_what_is_good(
     run: primer.Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "primer.training.loop.cross_entropy", lambda logits, *rest, **more: logits.sum() * torch.nan
+        "primer.models.gpt.cross_entropy", lambda logits, *rest, **more: logits.sum() * torch.nan
     )
     with pytest.raises(DivergedError) as caught:
         primer.resume(run, flags={"train.steps": 30, "train.patience": 2})

@@ -40,7 +40,7 @@ train
   tokenizer train|encode|…        learn a byte-level BPE vocabulary, use it, look at what it does
 use
   sample RUN [PROMPT]             let a trained model write
-  eval RUN                        loss, perplexity and bits per byte
+  eval RUN                        loss on a text; how often the right answer is the likeliest (hellaswag …)
 exchange
   import FOLDER|NAME              make a run of a GPT-2 from Hugging Face: sample, score, train on from it
   export RUN                      write a run as files that other programs read
