@@ -36,10 +36,6 @@ VERB = Verb(
 )
 
 
-GENTLY = "--optim.name=adamw --optim.lr=3e-5"
-"""The rates of the default recipe are for weights that know nothing yet."""
-
-
 def run(argv: Sequence[str]) -> int:
     """Print the path of the run that the model became."""
     arguments = parse(VERB, argv)
@@ -59,7 +55,7 @@ def run(argv: Sequence[str]) -> int:
     print(
         f"{imported.config.recipe}: {parameters(model):,} parameters, {model.vocab_size:,} tokens\n"
         f"let it write: primer sample {imported.directory.handle}\n"
-        f"go on from it: primer train my.txt --init-from={imported.directory.handle} {GENTLY}",
+        f"go on from it: primer train finetune --init-from={imported.directory.handle} --data.source=my.txt",
         file=sys.stderr,
     )
     print(imported.path)
