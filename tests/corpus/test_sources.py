@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from primer.corpus import open_source
+from primer.corpus import open_source, open_sources
 from primer.corpus.sources import SHAKESPEARE
-from primer.errors import DataError
+from primer.errors import DataError, UsageError
 
 
 def test_a_file_is_read_as_text_whatever_its_ending(tmp_path):
@@ -154,3 +154,19 @@ def test_runs_in_a_folder_are_no_text_to_train_on(folder):
 def test_an_empty_word_is_not_the_folder_that_one_stands_in():
     with pytest.raises(DataError, match="empty word"):
         open_source("")
+
+
+def test_several_sources_are_one_and_none_is_read_twice(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.txt").write_text(f"text {name}")
+    both = open_sources([tmp_path / "b.txt", tmp_path / "a.txt"])
+    assert [document.text for document in both.documents()] == ["text b", "text a"]
+    assert both.name == "b.txt + a.txt"
+    assert both.fingerprint != open_sources([tmp_path / "a.txt", tmp_path / "b.txt"]).fingerprint
+    assert open_sources([tmp_path / "a.txt"]) == open_source(tmp_path / "a.txt")
+    with pytest.raises(UsageError, match="named twice"):
+        open_sources([tmp_path / "a.txt", tmp_path])
+    with pytest.raises(UsageError, match="no text is named"):
+        open_sources([])
+    with pytest.raises(UsageError, match="its own encoding"):
+        open_sources(["python-docs", tmp_path / "a.txt"], encoding="latin-1")

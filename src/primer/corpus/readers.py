@@ -1,14 +1,18 @@
-"""From a file's bytes to documents: plain text, JSON lines, Parquet. All of it streams."""
+"""From a file's bytes to documents: plain text, JSON lines (both packed or not), Parquet. All of it streams."""
 
 from __future__ import annotations
 
 import codecs
+import gzip
 import io
 import json
 import stat
+import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, BinaryIO, cast
 
 from primer.assets import BLOCK, reading
 from primer.corpus.document import Document
@@ -73,27 +77,61 @@ def require_regular(path: Path) -> None:
             )
 
 
+PACKED = (".gz", ".zst")
+"""Endings of files that are unpacked while they are read."""
+
+
+def unpacked_suffix(path: Path) -> str:
+    """What a file is by its name: `.jsonl` for `c4.jsonl.gz`."""
+    suffix = path.suffix.lower()
+    return Path(path.stem).suffix.lower() if suffix in PACKED else suffix
+
+
+@contextmanager
+def unpacking(path: Path) -> Iterator[BinaryIO]:
+    """Open a file to read its bytes, unpacked where its ending says that it is packed."""
+    with reading(path) as file:
+        suffix = path.suffix.lower()
+        if suffix not in PACKED:
+            yield file
+            return
+        broken: tuple[type[Exception], ...] = (EOFError, zlib.error, gzip.BadGzipFile)
+        try:
+            if not file.peek(1):  # neither reader would say so
+                raise EOFError("it is empty")
+            if suffix == ".gz":
+                yield cast(BinaryIO, gzip.GzipFile(fileobj=file))
+            else:
+                pyarrow = _pyarrow()
+                broken = (OSError, pyarrow.ArrowException)
+                yield io.BufferedReader(pyarrow.CompressedInputStream(file, "zstd"), BLOCK)
+        except broken as error:
+            raise DataError(
+                f"not a readable {suffix} file ({error})", where=str(path), hint="pack or fetch it again"
+            ) from error
+
+
 def read_text(path: Path, name: str, decoding: Decoding) -> Iterator[Document]:
     """A text file in pieces of about a megabyte, however long its lines.
 
     A byte order mark chooses the encoding and is dropped; `\\r\\n` and `\\r` become `\\n`. Raises DataError,
     with the byte's offset, for bytes that are not text.
     """
-    with reading(path) as file:
+    with unpacking(path) as file:
         start = file.read(4)
         skip, encoding = _encoding(start, decoding.encoding)
-        file.seek(skip)
         decode = _decoder(path, encoding, decoding.errors, offset=skip)
         newlines = io.IncrementalNewlineDecoder(None, translate=True)
         part = 0
+        block = start[skip:] + file.read(max(1, BLOCK - len(start)))
         while True:
-            block = file.read(BLOCK)
             text = newlines.decode(decode(block), final=not block)
             if text:
                 yield Document(text, name, part)
                 part += 1
             if not block:
                 return
+            block = file.read(BLOCK)
 
 
 def _encoding(start: bytes, asked: str) -> tuple[int, str]:
@@ -143,7 +181,7 @@ def _binary(path: Path, offset: int) -> DataError:
 
 def read_jsonl(path: Path, name: str, decoding: Decoding) -> Iterator[Document]:
     """One document a line, under the key `decoding.field`. Raises DataError that names a line that is anything else."""
-    with reading(path) as file:
+    with unpacking(path) as file:
         number = 0
         while line := file.readline(MAX_LINE + 1):
             number += 1
@@ -183,11 +221,7 @@ def _record(line: bytes, decoding: Decoding, where: str) -> tuple[str, str | Non
 
 def read_parquet(path: Path, name: str, decoding: Decoding) -> Iterator[Document]:
     """One document a row, from the column `decoding.field`. Needs pyarrow, which the extra [corpus] brings."""
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise missing_extra("pyarrow", "corpus") from error
+    pyarrow = _pyarrow()
     try:
         with reading(path) as file:
             table = pyarrow.parquet.ParquetFile(file)
@@ -207,6 +241,15 @@ def read_parquet(path: Path, name: str, decoding: Decoding) -> Iterator[Document
         raise DataError(
             f"not a readable Parquet file ({error})", where=str(path), hint="write or fetch it again"
         ) from error
+
+
+def _pyarrow() -> Any:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise missing_extra("pyarrow", "corpus") from error
+    return pyarrow
 
 
 def _checked(text: str, decoding: Decoding, where: str) -> str:

@@ -11,7 +11,14 @@ from pathlib import Path
 from primer.assets import BLOCK, Asset, find, sha256_of, sha256_of_lines
 from primer.corpus import hub, python_docs
 from primer.corpus.document import SEPARATOR, Document
-from primer.corpus.readers import Decoding, read_jsonl, read_parquet, read_text, require_regular
+from primer.corpus.readers import (
+    Decoding,
+    read_jsonl,
+    read_parquet,
+    read_text,
+    require_regular,
+    unpacked_suffix,
+)
 from primer.errors import DataError, SurroundingsError, UsageError, nearest
 
 SHAKESPEARE = Asset(
@@ -24,7 +31,8 @@ SHAKESPEARE = Asset(
 )
 
 READERS = {".txt": read_text, ".md": read_text, ".jsonl": read_jsonl, ".parquet": read_parquet}
-"""What a folder is searched for, and how each is read. A file with another ending is text where it is named itself."""
+"""What a folder is searched for, and how each is read. A file with another ending is text where it is named itself.
+Each may be packed: `.txt.gz`, `.jsonl.zst`."""
 
 RUN_MARK = "run.json"
 """A folder with this file is a training run: what it wrote about itself is no text to train on."""
@@ -88,7 +96,7 @@ class Source:
 
 def reader_of(path: Path) -> Callable[[Path, str, Decoding], Iterator[Document]]:
     """How a file is read, by its ending."""
-    return READERS.get(path.suffix.lower(), read_text)
+    return READERS.get(unpacked_suffix(path), read_text)
 
 
 def open_source(
@@ -152,6 +160,11 @@ def open_sources(
         raise UsageError("no text is named", hint=f"a path, or one of: {', '.join(NAMED)}")
     if len(opened) == 1:
         return opened[0]
+    seen: set[Path] = set()
+    for path in (path.resolve() for source in opened for _, path in source.files):
+        if path in seen:
+            raise UsageError("this text is named twice", where=str(path), hint="name each text once")
+        seen.add(path)
     if len({source.decoding for source in opened}) > 1:
         raise UsageError("a named source has its own encoding", hint="prepare it by itself")
     return Source(
@@ -178,7 +191,7 @@ def _text_files(folder: Path) -> tuple[tuple[str, Path], ...]:
         ]
         for name in names:
             path = Path(parent, name)
-            if path.suffix.lower() in READERS and not name.startswith("."):
+            if unpacked_suffix(path) in READERS and not name.startswith("."):
                 found.append((path.relative_to(folder).as_posix(), path))
     if not found:
         raise DataError(
