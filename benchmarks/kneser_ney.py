@@ -16,32 +16,36 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from primer.tokens.bpe import BPETokenizer
 from rich.console import Console
 
 import primer
 from primer.assets import write_atomically
 from primer.data.prepare import prepare
+from primer.tokens.bpe import BPETokenizer
 from receipt import write
 
 MEASURED = ("src/primer", "benchmarks/kneser_ney.py")
-VOCABULARY = 1024
+VOCABULARY = 2048
 ORDER = 5
 FLAGS = {
     "model.context_length": 256,
     "model.d_model": 192,
-    "model.n_layers": 6,
+    "model.n_layers": 5,
     "model.n_heads": 6,
     "model.vocab_multiple": 1,
     "model.embedding_dropout": 0.1,
     "model.attention_dropout": 0.2,
     "model.feed_forward_dropout": 0.2,
-    "optim.lr": 2e-3,
-    "schedule.warmup": 100,
-    "schedule.final": 0.05,
+    "optim.name": "muon",
+    "optim.muon_lr": 0.02,
+    "optim.lr": 3e-3,
+    "schedule.shape": "linear",
+    "schedule.warmup": 50,
+    "schedule.final": 0.0,
+    "train.weight_average": 0.98,
     "data.order": "epochs",
-    "train.steps": 1200,
-    "train.batch_size": 16,
+    "train.steps": 1500,
+    "train.batch_size": 8,
     "train.evaluate_every": 100,
     "train.evaluate_tokens": 0,
     "train.sample_every": 0,
