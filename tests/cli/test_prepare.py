@@ -147,3 +147,24 @@ def test_published_token_files_are_trained_on_where_they_lie(
         file.write(b"\x01\x00")
     assert main(["resume", str(run), "--train.steps=16"]) == 4
     assert "has changed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["site", "shakespeare"])
+def test_a_folder_with_a_manifest_of_its_own_is_a_text(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch, real_data: Path
+) -> None:
+    """Half of the web's projects have a manifest.json. And a source's name wins over whatever lies beside."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / name
+    folder.mkdir()
+    (folder / "manifest.json").write_text('{"name": "an app"}')
+    (folder / "page.md").write_text("A page of two hundred words, or so.\n" * 60)
+    if name == "shakespeare":
+        (folder / "tokenizer.json").write_text("{}")
+        (folder / "x_train_000000.bin").write_bytes(b"")
+    assert main(["train", "default", f"--data.source={name}", f"--runs-dir={tmp_path / 'runs'}", *WORDS]) == 0
+    (run,) = (tmp_path / "runs").iterdir()
+    facts = json.loads((run / "run.json").read_text())
+    assert facts["source"]["name"] == name
+    expected = str(folder) if name == "site" else "https://raw.githubusercontent.com"
+    assert facts["source"]["address"].startswith(expected)

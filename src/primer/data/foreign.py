@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from primer.assets import BLOCK, cache_dir, log, reading, replacing, seal, sha256_of_lines, unseal
+from primer.corpus import NAMED
 from primer.data.layout import SUFFIXES, Layout, read_layout
 from primer.data.manifest import COUNTED, MANIFEST, SPLITS, Counts, Split, read_small
 from primer.data.shards import ShardDirectory, Tokens
@@ -36,8 +37,11 @@ UNVERIFIED = "not read"
 
 
 def is_foreign(path: Path | str) -> bool:
-    """Whether a folder looks like token files of others: .bin or .npy named train or val, and no manifest of ours."""
-    if not os.path.isdir(path) or os.path.exists(os.path.join(path, MANIFEST)):
+    """Whether a folder looks like token files of others: .bin or .npy named train or val, and no manifest of ours.
+
+    A name wins over a folder that is called the same, as in `corpus.open_source`.
+    """
+    if path in NAMED or not os.path.isdir(path) or os.path.exists(os.path.join(path, MANIFEST)):
         return False
     with suppress(OSError):
         return any(_splits_of(name) for name in os.listdir(path))

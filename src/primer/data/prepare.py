@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Literal
 
 from primer.assets import cache_dir, log, sha256_of_lines, writing
-from primer.corpus import Source, open_sources
+from primer.corpus import NAMED, Source, open_sources
 from primer.data.documents import Encoded, Stretch, encode, has_documents, in_order, jobs, stretches
-from primer.data.manifest import MANIFEST, SPLITS, VERSION, Counts, Split
-from primer.data.shards import ShardDirectory, ShardWriter
+from primer.data.manifest import MANIFEST, SPLITS, VERSION, Counts, Split, shard_name
+from primer.data.shards import TOKENIZER, ShardDirectory, ShardWriter
 from primer.errors import DataError, UsageError
 from primer.tokens import ByteTokenizer, CharTokenizer, Tokenizer, UnknownCharacterError, open_tokenizer
 from primer.tokens.blocks import rejoined
@@ -101,8 +101,17 @@ def prepare(
 
 
 def is_prepared(spec: str | Path) -> bool:
-    """Whether this is a folder of shards, and no text."""
-    return (Path(spec) / MANIFEST).is_file()
+    """Whether this is a folder of shards, whole or not, and no text.
+
+    A manifest.json alone may be anybody's, and a name wins over a folder that is called the same, as in `open_source`.
+    """
+    beside = (TOKENIZER, *(shard_name(split, 0) for split in SPLITS))
+    folder = Path(spec)
+    return (
+        spec not in NAMED
+        and os.path.isfile(folder / MANIFEST)
+        and any(os.path.isfile(folder / name) for name in beside)
+    )
 
 
 def cores() -> int:
