@@ -281,3 +281,83 @@ def test_shards_that_are_full_are_taken_up_too(
     shards = prepare(source, tokenizer=tokenizer, out=tmp_path / "out", validation_fraction=0.3)
     assert shards.fingerprint == whole.fingerprint
     assert np.array_equal(shards.tokens("train")[:], whole.tokens("train")[:])
+
+
+def limited_by_hand(
+    tokenizer: BPETokenizer, texts: list[str], goal: int, limit: int
+) -> tuple[list[int], list[int]]:
+    """The beginning of everything; the document in which validation is full begins anew in training."""
+    begin = tokenizer.special_tokens["<|endoftext|>"]
+    everything = by_hand(tokenizer, texts, sum(map(len, texts)))[0]
+    validation, rest = everything[:goal], everything[goal:]
+    if rest and rest[0] != begin:
+        rest = [begin, *rest]
+    return validation, rest[: limit - len(validation)]
+
+
+@pytest.mark.parametrize("sizes", ["small", None])
+@pytest.mark.parametrize("limit", [100, 700, 1500, 10**6])
+@pytest.mark.parametrize("fraction", [0.01, 0.2, 0.9])
+def test_a_limit_is_kept_whatever_the_jobs(
+    sizes: str | None,
+    limit: int,
+    fraction: float,
+    tokenizer: BPETokenizer,
+    source: Path,
+    tmp_path: Path,
+    request,
+) -> None:
+    """Also one that is less than a job, and one that falls inside a document."""
+    if sizes:
+        request.getfixturevalue(sizes)
+    goal = max(1, round(fraction * limit))
+    expected = limited_by_hand(tokenizer, TEXTS, goal, limit)
+    options = {"tokenizer": tokenizer, "limit_tokens": limit, "validation_fraction": fraction}
+    if min(map(len, expected)) < 2:
+        with pytest.raises(DataError, match=r"holds [01] tokens"):
+            prepare(source, out=tmp_path / "out", **options)
+        return
+    shards = prepare(source, out=tmp_path / "out", **options)
+    assert ids(shards) == tuple(reversed(expected))
+    for split, side in zip(("train", "validation"), reversed(expected), strict=True):
+        content = b"".join(tokenizer.token_bytes(each) for each in side)
+        assert shards.counts[split]["bytes"] == len(content)
+        assert shards.counts[split]["characters"] == sum((byte & 0xC0) != 0x80 for byte in content)
+
+
+def test_a_limit_holds_no_long_document_in_memory(
+    tokenizer: BPETokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One document of any length is encoded a job at a time, and only as far as the limit goes."""
+    (tmp_path / "long.txt").write_text("one long document, and nothing else. " * 9000)
+    encoded: list[int] = []
+    ordinary = documents.encode
+
+    def watched(job: list[Stretch], tokenizer: BPETokenizer) -> documents.Encoded:
+        encoded.append(sum(len(stretch.text) for stretch in job))
+        return ordinary(job, tokenizer)
+
+    monkeypatch.setattr(documents, "JOB", 1000)
+    monkeypatch.setattr(blocks, "BLOCK", 500)
+    monkeypatch.setattr(preparing, "encode", watched)
+    shards = prepare(
+        tmp_path / "long.txt", tokenizer=tokenizer, out=tmp_path / "out", limit_tokens=2000, threads=1
+    )
+    assert [shards.counts[split]["tokens"] for split in ("validation", "train")] == [200, 1800]
+    assert max(encoded) <= 1500
+    assert sum(encoded) < 20_000
+
+
+def test_a_limited_preparation_goes_on_where_it_was(
+    tokenizer: BPETokenizer, source: Path, tmp_path: Path, small: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    options = {"tokenizer": tokenizer, "limit_tokens": 1200, "validation_fraction": 0.3}
+    whole = prepare(source, out=tmp_path / "whole", **options)
+    for after in (4, 7, 9):
+        with pytest.MonkeyPatch.context() as patch:
+            interrupted(after, patch)
+            with pytest.raises(KeyboardInterrupt):
+                prepare(source, out=tmp_path / "out", **options)
+    shards = prepare(source, out=tmp_path / "out", **options)
+    assert "going on after job" in caplog.text
+    assert (shards.fingerprint, shards.counts) == (whole.fingerprint, whole.counts)

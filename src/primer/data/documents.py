@@ -90,13 +90,12 @@ def stretches(documents: Iterable[Document], train: int) -> Iterator[Stretch]:
                 begins = False
 
 
-def jobs(found: Iterable[Stretch], *, whole: bool = False) -> Iterator[list[Stretch]]:
-    """Stretches of one split, a megabyte of them together; whole: a job begins with a document."""
+def jobs(found: Iterable[Stretch]) -> Iterator[list[Stretch]]:
+    """Stretches of one split, a megabyte of them together."""
     job: list[Stretch] = []
     held = 0
     for stretch in found:
-        full = held >= JOB and (stretch.begins or not whole)
-        if job and (full or stretch.split != job[0].split):
+        if job and (held >= JOB or stretch.split != job[0].split):
             yield job
             job, held = [], 0
         job.append(stretch)

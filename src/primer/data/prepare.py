@@ -18,6 +18,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from primer.assets import cache_dir, log, sha256_of_lines, writing
 from primer.corpus import NAMED, Source, open_sources
 from primer.data.documents import Encoded, Stretch, encode, has_documents, in_order, jobs, stretches
@@ -27,7 +29,7 @@ from primer.errors import DataError, UsageError
 from primer.tokens import ByteTokenizer, CharTokenizer, Tokenizer, UnknownCharacterError, open_tokenizer
 from primer.tokens.blocks import rejoined
 from primer.tokens.char import alphabet
-from primer.tokens.tokenizer import Ids
+from primer.tokens.tokenizer import END_OF_TEXT, Ids
 
 NOTE_SECONDS = 10.0
 """How often it is noted how far the work is: what a killed process loses at most."""
@@ -57,7 +59,7 @@ def prepare(
     vocabulary is that of the whole text), a name or file of one, or one itself. `out=None`: shards lie in the cache.
     With `context_length`, a split without one whole window is refused. threads: how many encode; 0: all cores.
 
-    limit_tokens: with a tokenizer that marks documents, only about so many tokens. The text is then read once, so its
+    limit_tokens: with a tokenizer that marks documents, only so many tokens. The text is then read once, so its
     end is not known, and the validation split is taken from its beginning, as in the published FineWeb token sets.
     """
     if not 0 < validation_fraction < 1:
@@ -243,19 +245,30 @@ class _Job:
                 noted = time.monotonic()
 
     def _write_beginning(self, writer: ShardWriter, tokenizer: Tokenizer) -> None:
-        """Documents until there are enough tokens, for validation first."""
+        """Documents until there are enough tokens, for validation first.
+
+        The document in which the validation part is full is cut there, and goes on in training, where it begins anew as
+        where the splits of a whole text meet.
+        """
         goal = max(1, round(self.validation_fraction * self.limit_tokens))
-        given = jobs(stretches(self.source.documents(), train=sys.maxsize), whole=True)
+        begin = np.array([tokenizer.special_tokens[END_OF_TEXT]], dtype=tokenizer.dtype)
+        given = jobs(stretches(self.source.documents(), train=sys.maxsize))
         for found in self._encoded(given, writer, tokenizer):
             have = {split: writer.counts[split]["tokens"] for split in SPLITS}
-            split: Split = "validation" if have["validation"] < goal and not have["train"] else "train"
-            left = (goal if split == "validation" else self.limit_tokens - have["validation"]) - have[split]
-            if left >= len(found.ids):
-                writer.write(split, found.ids, characters=found.characters, size=found.size)
-            elif left > 0:
-                writer.write(split, found.ids[:left])  # in the middle of a document: what follows is left out
-            done = have["train"] + have["validation"] + len(found.ids)
-            self.progress("encode", min(done, self.limit_tokens), self.limit_tokens)
+            full = have["train"] or have["validation"] >= goal
+            cut = 0 if full else goal - have["validation"]
+            first, rest = found.ids[:cut], found.ids[cut:]
+            if not have["train"] and len(rest) and rest[0] != begin[0]:
+                rest = np.concatenate([begin, rest])
+            rest = rest[: self.limit_tokens - have["train"] - have["validation"] - len(first)]
+            parts: tuple[tuple[Split, Ids], ...] = (("validation", first), ("train", rest))
+            for split, ids in parts:
+                if len(ids) == len(found.ids) and (split == "validation" or full):
+                    writer.write(split, ids, characters=found.characters, size=found.size)
+                elif len(ids):
+                    writer.write(split, ids)
+            done = sum(writer.counts[split]["tokens"] for split in SPLITS)
+            self.progress("encode", done, self.limit_tokens)
             if done >= self.limit_tokens:
                 return
 

@@ -18,6 +18,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from io import BufferedReader
 from itertools import accumulate
 from pathlib import Path
@@ -25,6 +26,7 @@ from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 import numpy as np
+import numpy.typing as npt
 
 from primer import tokens
 from primer.assets import (
@@ -264,7 +266,7 @@ class ShardWriter:
         if size is None:
             size = int(self._tokenizer.byte_lengths[ids].sum())
         if characters is None:
-            characters = len(self._tokenizer.decode(ids))
+            characters = int(self._characters[ids].sum())
         for name, value in zip(COUNTED, (ids.size, characters, size, skipped), strict=True):
             self.counts[split][name] += int(value)
         ids = ids.astype(self._tokenizer.dtype.newbyteorder("<"), copy=False)
@@ -274,6 +276,12 @@ class ShardWriter:
                 room = self._shard_tokens - shard.count
                 shard.append(ids[:room])
                 ids = ids[room:]
+
+    @cached_property
+    def _characters(self) -> npt.NDArray[np.int64]:
+        """(V,) characters that begin in each token's bytes; none in a special token, which stands for no text."""
+        bytes_of = (self._tokenizer.token_bytes(token) for token in range(self._tokenizer.vocab_size))
+        return np.array([sum((byte & 0xC0) != 0x80 for byte in content) for content in bytes_of], np.int64)
 
     def _shard_with_room(self, split: Split) -> _OpenShard:
         if self._open and self._open.split == split and self._open.count < self._shard_tokens:
