@@ -19,7 +19,7 @@ import sys
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
@@ -253,7 +253,10 @@ def write_atomically(path: Path, text: str) -> None:
 def temporary_name(path: Path, *, owned: bool = True) -> Path:
     """A name beside `path` that tells which process, on which machine, is writing it; not owned: that none does."""
     process = os.getpid() if owned else 0
-    return path.with_name(f"{path.name}.tmp-{_MACHINE}-{process}-{secrets.token_hex(4)}")
+    name = f"{path.name}.tmp-{_MACHINE}-{process}-{secrets.token_hex(4)}"
+    if owned:
+        _OURS.add(name)
+    return path.with_name(name)
 
 
 def left_behind(path: Path) -> list[Path]:
@@ -261,14 +264,16 @@ def left_behind(path: Path) -> list[Path]:
     found = []
     for stale in path.parent.glob(f"{glob.escape(path.name)}.tmp-{_MACHINE}-*"):
         process = stale.name.split("-")[-2]
-        if process.isdecimal() and not _alive(int(process)):
+        if process.isdecimal() and stale.name not in _OURS and not _at_work(int(process)):
             found.append(stale)
     return sorted(found)
 
 
-def sweep(path: Path) -> None:
-    """Remove what dead processes of this machine have left beside `path`."""
+def sweep(path: Path, spare: Collection[Path] = ()) -> None:
+    """Remove what dead processes of this machine have left beside `path`, but for what is to be spared."""
     for stale in left_behind(path):
+        if stale in spare:
+            continue
         if stale.is_dir():
             shutil.rmtree(stale, ignore_errors=True)
         else:
@@ -276,6 +281,15 @@ def sweep(path: Path) -> None:
 
 
 _MACHINE = re.sub(r"\W", "", platform.node()) or "local"
+
+
+_OURS: set[str] = set()
+"""Temporary names of this process. One that has its number and is not here was given by a process before it: a
+container numbers its processes anew when it starts again, and the one that was killed had often the same number."""
+
+
+def _at_work(process: int) -> bool:
+    return process != os.getpid() and _alive(process)
 
 
 def _alive(process: int) -> bool:

@@ -259,7 +259,7 @@ def test_what_is_not_as_it_was_noted_is_made_again(
         shards = prepare(source, tokenizer=tokenizer, out=tmp_path / "out")
     assert "going on" not in caplog.text
     assert ids(shards) == by_hand(tokenizer, texts, int(0.9 * sum(map(len, texts))))
-    assert not list(tmp_path.glob("out.tmp-*"))
+    assert list(tmp_path.glob("out.tmp-*")) == ([partial] if damage == "another text" else [])
 
 
 def test_shards_that_are_full_are_taken_up_too(
@@ -361,3 +361,38 @@ def test_a_limited_preparation_goes_on_where_it_was(
     shards = prepare(source, out=tmp_path / "out", **options)
     assert "going on after job" in caplog.text
     assert (shards.fingerprint, shards.counts) == (whole.fingerprint, whole.counts)
+
+
+def test_unfinished_work_of_another_kind_is_left_alone(
+    tokenizer: BPETokenizer, source: Path, tmp_path: Path, small: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A wrong flag must not cost the hours that went before."""
+    with pytest.MonkeyPatch.context() as patch:
+        interrupted(12, patch)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(source, tokenizer=tokenizer, out=tmp_path / "out")
+    (unfinished,) = tmp_path.glob("out.tmp-*")
+    before = {file.name: file.read_bytes() for file in unfinished.iterdir()}
+    shards = prepare(source, tokenizer="byte", out=tmp_path / "out")
+    assert f"{unfinished} is unfinished" in caplog.text
+    assert {file.name: file.read_bytes() for file in unfinished.iterdir()} == before
+    shards.path.rename(tmp_path / "bytes")
+    prepare(source, tokenizer=tokenizer, out=tmp_path / "out")
+    assert "going on after job 11" in caplog.text
+    assert not unfinished.exists()
+
+
+def test_a_process_with_the_number_of_the_killed_one_goes_on(
+    tokenizer: BPETokenizer, source: Path, tmp_path: Path, small: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As in a container, where the first process has the number 1 whenever it starts."""
+    with pytest.MonkeyPatch.context() as patch:
+        interrupted(12, patch)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(source, tokenizer=tokenizer, out=tmp_path / "out")
+    (unfinished,) = tmp_path.glob("out.tmp-*")
+    machine, _, token = unfinished.name.removeprefix("out.tmp-").split("-")
+    unfinished.rename(tmp_path / f"out.tmp-{machine}-{os.getpid()}-{token}")
+    prepare(source, tokenizer=tokenizer, out=tmp_path / "out")
+    assert "going on after job 11" in caplog.text
+    assert not list(tmp_path.glob("out.tmp-*"))

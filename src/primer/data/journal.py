@@ -6,7 +6,6 @@ every shard up to the place where it was written; what comes behind that place i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -59,14 +58,17 @@ def _shard(fields: dict[str, Any]) -> Shard:
     return Shard(int(fields["count"]), str(fields["sha256"]))
 
 
-def abandoned(path: Path, key: str) -> Iterator[tuple[Path, Journal]]:
-    """Unfinished directories of `path` that dead processes left, of the same work; the furthest first."""
-    found = []
+def abandoned(path: Path, key: str) -> tuple[list[tuple[Path, Journal]], list[Path]]:
+    """Unfinished directories of `path` that dead processes left: of the same work, the furthest first; of others."""
+    same: list[tuple[Path, Journal]] = []
+    others: list[Path] = []
     for folder in left_behind(path):
         try:
             journal = Journal.read(folder)
         except DataError:
             continue
         if journal.key == key:
-            found.append((folder, journal))
-    yield from sorted(found, key=lambda each: -each[1].jobs)
+            same.append((folder, journal))
+        else:
+            others.append(folder)
+    return sorted(same, key=lambda each: -each[1].jobs), others

@@ -15,7 +15,7 @@ import mmap
 import os
 import shutil
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -213,14 +213,19 @@ class ShardWriter:
             raise UsageError("something is here already", where=str(self.path), hint="another folder")
         with writing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            if not (self._resume and self._adopt()):
+            same, others = abandoned(self.path, self._key)
+            if not (self._resume and self._adopt(same)):
                 self._temporary.mkdir()
-            sweep(self.path)
+            for folder in others:  # hours of work may be in it
+                log.warning(
+                    "%s is unfinished, of another text or made otherwise: delete it if it is useless", folder
+                )
+            sweep(self.path, spare=others)
         return self
 
-    def _adopt(self) -> bool:
+    def _adopt(self, same: Sequence[tuple[Path, Journal]]) -> bool:
         """Go on with what a dead process of the same work has left, if it is whole up to where its journal ends."""
-        for folder, journal in abandoned(self.path, self._key):
+        for folder, journal in same:
             try:
                 folder.rename(self._temporary)  # only one process can
             except OSError:
