@@ -1,6 +1,9 @@
 """`primer prepare`, and training on what it made."""
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +11,7 @@ import pytest
 
 from primer.cli.main import main
 from primer.data.prepare import prepare
-from primer.data.shards import ShardDirectory, ShardWriter
+from primer.data.shards import ShardDirectory
 from primer.tokens import BPETokenizer
 from setups import TINY
 
@@ -97,15 +100,49 @@ def tokenizer_begin(shards: ShardDirectory) -> int:
     return shards.tokenizer.special_tokens["<|endoftext|>"]
 
 
-def test_ctrl_c_says_how_to_go_on(
-    corpus: Path, vocabulary: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
-) -> None:
-    def interrupt(*values: object, **more: object) -> None:
-        raise KeyboardInterrupt
+SLOW = """
+import sys, time
+from primer.data import documents, prepare, shards
+documents.JOB, prepare.NOTE_SECONDS = 300, float(sys.argv[1])
+ordinary = shards.ShardWriter.write
+def write(self, *values, **more):
+    ordinary(self, *values, **more)
+    print("wrote", flush=True)
+    time.sleep(0.05)
+shards.ShardWriter.write = write
+from primer.cli.main import main
+sys.exit(main(sys.argv[2:]))
+"""
 
-    monkeypatch.setattr(ShardWriter, "write", interrupt)
-    assert main(["prepare", str(corpus), f"--out={tmp_path / 'out'}", f"--tokenizer={vocabulary}"]) == 130
-    assert "the same command" in capsys.readouterr().err
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends signals")
+@pytest.mark.parametrize(
+    ("number", "note", "code"),
+    [(signal.SIGINT, 0, 130), (signal.SIGTERM, 0, 143), (signal.SIGHUP, 0, 129), (signal.SIGINT, 99, 130)],
+)
+def test_a_signal_says_what_is_kept_and_the_same_command_goes_on(
+    number: int, note: float, code: int, corpus: Path, vocabulary: Path, tmp_path: Path
+) -> None:
+    words = ["prepare", str(corpus), f"--out={tmp_path / 'out'}", f"--tokenizer={vocabulary}", "--threads=1"]
+    command = [sys.executable, "-c", SLOW, str(note), *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as started:
+        assert started.stdout is not None
+        for _ in range(4):
+            assert started.stdout.readline() == "wrote\n"
+        started.send_signal(number)
+        _, err = started.communicate()
+    assert started.returncode == code
+    assert "Traceback" not in err
+    assert not (tmp_path / "out").exists()
+    kept = "stopped; what was done is kept" if not note else "stopped before anything was kept"
+    assert kept in err
+    assert "try:    the same command" in err
+    assert len(list(tmp_path.glob("out.tmp-*"))) == (not note)
+    again = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert ("going on after job" in again.stderr) == (not note)
+    assert not list(tmp_path.glob("out.tmp-*"))
+    fresh = prepare(corpus, tokenizer=str(vocabulary), out=tmp_path / "fresh")
+    assert ShardDirectory.open(tmp_path / "out").fingerprint == fresh.fingerprint
 
 
 def test_shards_made_from_something_else_are_not_overwritten(

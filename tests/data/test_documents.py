@@ -396,3 +396,28 @@ def test_a_process_with_the_number_of_the_killed_one_goes_on(
     prepare(source, tokenizer=tokenizer, out=tmp_path / "out")
     assert "going on after job 11" in caplog.text
     assert not list(tmp_path.glob("out.tmp-*"))
+
+
+def test_work_that_was_divided_otherwise_is_not_taken_up(
+    tokenizer: BPETokenizer, source: Path, tmp_path: Path, small: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by another version: eleven of its jobs are not eleven of ours."""
+    whole = prepare(source, tokenizer=tokenizer, out=tmp_path / "whole")
+    with pytest.MonkeyPatch.context() as patch:
+        interrupted(12, patch)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(source, tokenizer=tokenizer, out=tmp_path / "out")
+    monkeypatch.setattr(documents, "JOB", 200)
+    shards = prepare(source, tokenizer=tokenizer, out=tmp_path / "out")
+    assert (shards.fingerprint, shards.counts) == (whole.fingerprint, whole.counts)
+
+
+def test_what_was_lost_on_the_way_is_noticed(
+    tokenizer: BPETokenizer, source: Path, tmp_path: Path, small: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The characters of the second pass are those of the first."""
+    ordinary = preparing.jobs
+    monkeypatch.setattr(preparing, "jobs", lambda found: list(ordinary(found))[:-3])
+    with pytest.raises(DataError, match="changed while it was read"):
+        prepare(source, tokenizer=tokenizer, out=tmp_path / "out", validation_fraction=0.9)
+    assert not list(tmp_path.glob("out*"))

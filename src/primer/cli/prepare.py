@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
+from primer.assets import left_behind
 from primer.cli.flags import Verb, parse, required, show_help
 from primer.errors import StoppedError
 
@@ -73,30 +77,60 @@ def run(argv: Sequence[str]) -> int:
     progress = Progress()
     started = time.monotonic()
     try:
-        shards = prepare(
-            arguments.values,
-            tokenizer=options.tokenizer,
-            out=Path(options.out),
-            validation_fraction=options.validation_fraction,
-            limit_tokens=options.limit_tokens,
-            unknown=options.unknown,
-            encoding=options.encoding,
-            encoding_errors=options.encoding_errors,
-            field=options.field,
-            threads=options.threads,
-            progress=progress,
-        )
+        with politely_stopped():
+            shards = prepare(
+                arguments.values,
+                tokenizer=options.tokenizer,
+                out=Path(options.out),
+                validation_fraction=options.validation_fraction,
+                limit_tokens=options.limit_tokens,
+                unknown=options.unknown,
+                encoding=options.encoding,
+                encoding_errors=options.encoding_errors,
+                field=options.field,
+                threads=options.threads,
+                progress=progress,
+            )
     except KeyboardInterrupt as error:
-        raise StoppedError(
-            "stopped by Ctrl-C; what was done is kept",
-            options.out,
-            "the same command, which goes on from there",
-        ) from error
+        raise stopped(Path(options.out), error.args[0] if error.args else 2) from error
     finally:
         progress.end()
     found = summary(shards) | {"seconds": round(time.monotonic() - started, 1)}
     print(json.dumps(found, ensure_ascii=False) if options.json else in_lines(found))
     return 0
+
+
+@contextmanager
+def politely_stopped() -> Iterator[None]:
+    """A polite kill and a closed terminal are a Ctrl-C: what was done is kept, and said."""
+    before: dict[int, Any] = {}
+
+    def stop(number: int, frame: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt(number)
+
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is None or signal.getsignal(number) == signal.SIG_IGN:  # `nohup primer prepare … &`
+            continue
+        before[number] = signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def stopped(out: Path, number: int) -> StoppedError:
+    """What a signal leaves, in words."""
+    kept = any(left_behind(out))
+    return StoppedError(
+        "stopped; what was done is kept, but for the last seconds"
+        if kept
+        else "stopped before anything was kept",
+        str(out),
+        "the same command, which goes on from there" if kept else "the same command",
+        128 + number,
+    )
 
 
 def summary(shards: ShardDirectory) -> dict[str, Any]:

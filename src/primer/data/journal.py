@@ -22,7 +22,7 @@ class Journal:
     """What is done, as plain values."""
 
     key: str
-    """Of the whole directory: another key, another work."""
+    """Of the whole directory, and how it is divided into jobs: another key, another work."""
     jobs: int
     counts: dict[Split, Counts]
     shards: dict[Split, list[Shard]]

@@ -22,11 +22,19 @@ import numpy as np
 
 from primer.assets import cache_dir, log, sha256_of_lines, writing
 from primer.corpus import NAMED, Source, open_sources
+from primer.data import documents as dealing
 from primer.data.documents import Encoded, Stretch, encode, has_documents, in_order, jobs, stretches
 from primer.data.manifest import MANIFEST, SPLITS, VERSION, Counts, Split, shard_name
 from primer.data.shards import TOKENIZER, ShardDirectory, ShardWriter
 from primer.errors import DataError, UsageError
-from primer.tokens import ByteTokenizer, CharTokenizer, Tokenizer, UnknownCharacterError, open_tokenizer
+from primer.tokens import (
+    ByteTokenizer,
+    CharTokenizer,
+    Tokenizer,
+    UnknownCharacterError,
+    blocks,
+    open_tokenizer,
+)
 from primer.tokens.blocks import rejoined
 from primer.tokens.char import alphabet
 from primer.tokens.tokenizer import END_OF_TEXT, Ids
@@ -193,14 +201,16 @@ class _Job:
         characters, letters = (0, "") if self.limit_tokens else self._survey(documents)
         tokenizer = self._tokenizer(letters)
         train = int((1 - self.validation_fraction) * characters)
-        with ShardWriter(path, tokenizer, source=self.about(), key=key, resume=documents) as writer:
+        resume = f"{dealing.JOB} {blocks.BLOCK} {blocks.WINDOW}" if documents else ""
+        with ShardWriter(path, tokenizer, source=self.about(), key=key, resume=resume) as writer:
             if self.limit_tokens:
                 self._write_beginning(writer, tokenizer)
             elif documents:
                 self._write_documents(writer, tokenizer, train, characters)
             else:
                 self._write_text(writer, tokenizer, train, characters)
-            if self.source.stamp() != stamp:
+            read = sum(counts["characters"] + counts["skipped"] for counts in writer.counts.values())
+            if self.source.stamp() != stamp or (read != characters and not self.limit_tokens):
                 raise DataError("the text changed while it was read", self.source.address, "try again")
             self.check_lengths(writer.counts)
 

@@ -178,8 +178,8 @@ def _check_ids(path: Path, file: BufferedReader, shard: Shard, tokenizer: Tokeni
 class ShardWriter:
     """Writes a shard directory, which appears at `path` when the `with` block ends well, and otherwise never.
 
-    With `resume`, what a killed process or Ctrl-C left of the same work (the same `key`) is taken up where it was last
-    noted: the first `jobs` jobs are done.
+    With `resume`, what a killed process or Ctrl-C left of the same work (the same `key`, divided into jobs in the same
+    way, which `resume` says) is taken up where it was last noted: the first `jobs` jobs are done.
 
     with ShardWriter(path, tokenizer) as writer:
         writer.write("train", tokenizer.encode(text))
@@ -193,7 +193,7 @@ class ShardWriter:
         source: Mapping[str, str] | None = None,
         key: str = "",
         shard_tokens: int = SHARD_TOKENS,
-        resume: bool = False,
+        resume: str = "",
     ) -> None:
         self.path = Path(path)
         self.counts: dict[Split, Counts] = {split: dict.fromkeys(COUNTED, 0) for split in SPLITS}
@@ -203,7 +203,7 @@ class ShardWriter:
         self._shard_tokens = shard_tokens
         self._shards: dict[Split, list[Shard]] = {split: [] for split in SPLITS}
         self._open: _OpenShard | None = None
-        self._resume = resume
+        self._work = f"{key}, {resume}" if resume else ""
         self.jobs = 0
         """With `resume`: jobs that an earlier process has done, as far as `note` was told of them."""
         self._temporary = temporary_name(self.path)
@@ -213,8 +213,8 @@ class ShardWriter:
             raise UsageError("something is here already", where=str(self.path), hint="another folder")
         with writing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            same, others = abandoned(self.path, self._key)
-            if not (self._resume and self._adopt(same)):
+            same, others = abandoned(self.path, self._work)
+            if not (self._work and self._adopt(same)):
                 self._temporary.mkdir()
             for folder in others:  # hours of work may be in it
                 log.warning(
@@ -248,7 +248,7 @@ class ShardWriter:
                 open_.file.flush()
                 os.fsync(open_.file.fileno())
             grown = (open_.split, Shard(open_.count, open_.digest.hexdigest())) if open_ else None
-            Journal(self._key, jobs, self.counts, self._shards, grown).write(self._temporary)
+            Journal(self._work, jobs, self.counts, self._shards, grown).write(self._temporary)
         self.jobs = jobs
 
     def write(
