@@ -12,6 +12,7 @@ import pytest
 from primer.cli.main import main
 from primer.data.prepare import prepare
 from primer.data.shards import ShardDirectory
+from primer.recipes.resolve import resolve
 from primer.tokens import BPETokenizer
 from setups import TINY
 
@@ -73,7 +74,40 @@ def test_another_tokenizer_than_that_of_the_shards_is_refused(
     words = ["train", str(out), f"--runs-dir={tmp_path / 'runs'}", *WORDS]
     assert main([*words, "--data.tokenizer=byte"]) == 2
     assert f"--data.tokenizer={out.resolve()}" in capsys.readouterr().err
+    assert main([*words, "--data.tokenizer=char"]) == 2
+    assert "another tokenizer" in capsys.readouterr().err
     assert main([*words, f"--data.tokenizer={vocabulary}"]) == 0
+
+
+def test_what_a_shipped_recipe_says_of_tokenizers_gives_way_to_the_shards(
+    corpus: Path, vocabulary: Path, tmp_path: Path
+) -> None:
+    """And the run's config says which one it was."""
+    out = tmp_path / "shards"
+    prepare(corpus, tokenizer="byte", out=out)
+    for recipe in ("gpt2-124m", "gpt2", "default"):
+        found = resolve(recipe, flags={"data.source": str(out)})
+        assert found.config.data.tokenizer == str(out.resolve() / "tokenizer.json")
+        assert found.origins["data.tokenizer"] == "that of the shards"
+    assert (
+        resolve("gpt2", flags={"data.source": str(out), "data.tokenizer": "gpt2"}).config.data.tokenizer
+        == "gpt2"
+    )
+    words = [*WORDS, f"--data.source={out}", f"--runs-dir={tmp_path / 'runs'}"]
+    assert main(["train", "default", *words]) == 0
+
+
+def test_shards_without_a_window_are_refused(
+    corpus: Path, vocabulary: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a text is: the validation part is shorter than the context."""
+    shards = prepare(corpus, tokenizer=str(vocabulary), out=tmp_path / "shards")
+    held = shards.counts["validation"]["tokens"]
+    words = [*WORDS, f"--model.context-length={held}", f"--runs-dir={tmp_path / 'runs'}"]
+    assert main(["train", str(shards.path), *words]) == 4
+    err = capsys.readouterr().err
+    assert f"the validation part of the text holds {held} tokens, and one window needs {held + 1}" in err
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_limit_takes_validation_from_the_beginning(

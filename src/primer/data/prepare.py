@@ -104,7 +104,7 @@ def prepare(
         shards = ShardDirectory.open(path, verify=False)
         if shards.key != key:  # another process was faster, with another text
             raise _other_text(path)
-    job.check_lengths(shards.counts)
+    check_lengths(shards.counts, source.address, context_length)
     if skipped := sum(counts["skipped"] for counts in shards.counts.values()):
         log.warning("dropped %d characters that the tokenizer does not know", skipped)
     return replace(shards, source=job.about())  # the same text may have been read under another name
@@ -212,7 +212,7 @@ class _Job:
             read = sum(counts["characters"] + counts["skipped"] for counts in writer.counts.values())
             if self.source.stamp() != stamp or (read != characters and not self.limit_tokens):
                 raise DataError("the text changed while it was read", self.source.address, "try again")
-            self.check_lengths(writer.counts)
+            check_lengths(writer.counts, self.source.address, self.context_length)
 
     def _write_text(self, writer: ShardWriter, tokenizer: Tokenizer, train: int, characters: int) -> None:
         """Everything as one text."""
@@ -325,20 +325,21 @@ class _Job:
             where = self.source.address
             raise UnknownCharacterError(error.character, position + error.position, where) from error
 
-    def check_lengths(self, counts: dict[Split, Counts]) -> None:
-        """Both splits hold at least one window, or DataError says which does not."""
-        window = (self.context_length or 1) + 1
-        for split in SPLITS:
-            count = counts[split]["tokens"]
-            if count < window:
-                fitting = min(counts[each]["tokens"] for each in SPLITS) - 1
-                raise DataError(
-                    f"the {split} part of the text holds {count} tokens, and one window needs {window}",
-                    where=self.source.address,
-                    hint=f"--model.context-length={fitting}"
-                    if self.context_length and fitting > 0
-                    else "a longer text",
-                )
+
+def check_lengths(counts: dict[Split, Counts], where: str, context_length: int | None) -> None:
+    """Both splits hold at least one window, or DataError says which does not."""
+    window = (context_length or 1) + 1
+    for split in SPLITS:
+        count = counts[split]["tokens"]
+        if count < window:
+            fitting = min(counts[each]["tokens"] for each in SPLITS) - 1
+            raise DataError(
+                f"the {split} part of the text holds {count} tokens, and one window needs {window}",
+                where=where,
+                hint=f"--model.context-length={fitting}"
+                if context_length and fitting > 0
+                else "a longer text",
+            )
 
 
 def _split(pieces: Iterator[str], train: int) -> Iterator[tuple[Split, str]]:

@@ -11,6 +11,9 @@ from typing import Any
 
 from primer.config import Resolved, dotted, merge, nested
 from primer.corpus.sources import NAMED
+from primer.data.foreign import is_foreign
+from primer.data.prepare import is_prepared
+from primer.data.shards import TOKENIZER
 from primer.errors import DataError, SurroundingsError, UsageError, nearest
 from primer.models.config import PRESETS
 from primer.recipes.config import RunConfig, is_dropout
@@ -77,6 +80,11 @@ def _adapted(layers: list[Layer]) -> list[Layer]:
         return dotted(layers[last(key)][1])[key] if last(key) >= 0 else 0
 
     more: list[Layer] = []
+    theirs = _tokenizer_beside(value("data.source"))
+    if theirs and not any(
+        "data.tokenizer" in dotted(values) for origin, values in layers if not _ships(origin)
+    ):
+        more.append(("that of the shards", {"data.tokenizer": theirs}))
     if last("train.steps") > last("train.minutes") >= 0:
         more.append(("unlimited, since steps were given", {"train.minutes": 0.0}))
     length, short = value("model.context_length"), value("train.short_context")
@@ -84,6 +92,20 @@ def _adapted(layers: list[Layer]) -> list[Layer]:
     if last("model.context_length") > last("train.short_context") >= 0 and numbers and short > length:
         more.append(("off, since the context is shorter", {"train.short_context": 0}))
     return _with_shorter_warmup([*layers, *more])
+
+
+def _ships(origin: str) -> bool:
+    """Whether a layer is not a person's choice, but comes with a recipe's name."""
+    return origin.startswith(("recipe ", "preset "))
+
+
+def _tokenizer_beside(source: object) -> str | None:
+    """The tokenizer that a source's tokens were made with, where it holds tokens: as others publish them, GPT-2's."""
+    if not isinstance(source, str):
+        return None
+    if is_prepared(source):
+        return str(Path(source).resolve() / TOKENIZER)
+    return "gpt2" if is_foreign(source) else None
 
 
 def _with_shorter_warmup(layers: list[Layer]) -> list[Layer]:

@@ -4,14 +4,14 @@ from pathlib import Path
 
 from primer import tokens as tokenizers
 from primer.data.foreign import is_foreign, open_foreign
-from primer.data.prepare import is_prepared, prepare
+from primer.data.prepare import check_lengths, is_prepared, prepare
 from primer.data.shards import TOKENIZER, ShardDirectory
 from primer.errors import DataError, UsageError
 from primer.recipes.config import RunConfig
 from primer.recipes.directory import RunDirectory
 from primer.tokens import open_tokenizer
 from primer.tokens.beginning import beginning
-from primer.tokens.char import UnknownCharacterError
+from primer.tokens.char import CharTokenizer, UnknownCharacterError
 from primer.tokens.tokenizer import END_OF_TEXT, Tokenizer
 from primer.training.distributed import World
 
@@ -30,7 +30,9 @@ def _prepare(config: RunConfig, tokenizer: Tokenizer | None) -> ShardDirectory:
     if is_prepared(data.source):
         return _opened(config, tokenizer)
     if is_foreign(data.source):
-        return open_foreign(data.source, tokenizer or open_tokenizer(foreign_tokenizer(data.tokenizer)))
+        shards = open_foreign(data.source, tokenizer or open_tokenizer(foreign_tokenizer(data.tokenizer)))
+        check_lengths(shards.counts, data.source, config.model.context_length)
+        return shards
     return prepare(
         data.source,
         tokenizer=tokenizer or data.tokenizer,
@@ -54,12 +56,15 @@ def _opened(config: RunConfig, tokenizer: Tokenizer | None) -> ShardDirectory:
     shards = ShardDirectory.open(data.source)
     if tokenizer is None and data.tokenizer != "char":
         tokenizer = open_tokenizer(data.tokenizer)
-    if tokenizer is not None and tokenizer.fingerprint != shards.tokenizer.fingerprint:
+    theirs = shards.tokenizer
+    known = tokenizer.fingerprint == theirs.fingerprint if tokenizer else isinstance(theirs, CharTokenizer)
+    if not known:
         raise UsageError(
             "these shards were made with another tokenizer than the one that was asked for",
             where=data.source,
             hint=f"--data.tokenizer={Path(data.source) / TOKENIZER}",
         )
+    check_lengths(shards.counts, data.source, config.model.context_length)
     return shards
 
 
