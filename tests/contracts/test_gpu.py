@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from setups import TINY
 
 import primer
 from primer.kernels.attention import attention
@@ -15,6 +14,7 @@ from primer.models.gpt import GPT
 from primer.recipes.directory import RunDirectory, find
 from primer.recipes.loaded import Run
 from primer.training.sharding import shard
+from setups import TINY
 
 pytestmark = pytest.mark.gpu
 
