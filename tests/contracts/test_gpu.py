@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import primer
+from primer.kernels import cross_entropy
 from primer.kernels.attention import attention
 from primer.models.gpt import GPT
 from primer.recipes.directory import RunDirectory, find
@@ -99,6 +100,69 @@ def test_attention_is_as_exact_as_plain_torch(D: int, T: int, S: int, kv_heads: 
     assert float((fast - truth).abs().max()) <= 2 * float((plain - truth).abs().max())
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(
+    "options", [{}, {"label_smoothing": 0.1, "soft_cap": 5.0}], ids=["plain", "smoothed and capped"]
+)
+@pytest.mark.parametrize("V", [1000, 50257])
+@pytest.mark.parametrize("biased", [False, True])
+def test_the_loss_over_its_logits(
+    dtype: torch.dtype, options: dict[str, float], V: int, biased: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twice the error of plain torch under the same autocast at most, in pieces, against float64 on the CPU."""
+    monkeypatch.setitem(cross_entropy.CHUNKS, "cuda", 300 * V)
+    generator = torch.Generator().manual_seed(0)
+    drawn = [torch.randn(shape, generator=generator) for shape in ((700, 64), (V, 64), (V,))]
+    targets = torch.randint(V, (700,), generator=generator)
+
+    def results(implementation: Any, dtype: torch.dtype, device: str) -> list[torch.Tensor]:
+        kept = torch.float64 if dtype == torch.float64 else torch.float32
+        h, weight, bias = (x.to(device, kept).requires_grad_() for x in drawn)
+        leaves = [h, weight, bias][: 2 + biased]
+        with torch.autocast(device, dtype, enabled=dtype.itemsize < 4):
+            loss = cross_entropy.linear_cross_entropy(
+                h,
+                weight,
+                targets.to(device),
+                bias=bias if biased else None,
+                implementation=implementation,
+                **options,
+            )
+        found = [loss.detach(), *torch.autograd.grad(0.3 * loss, leaves)]
+        return [x.double().cpu() for x in found]
+
+    truth = results("reference", torch.float64, "cpu")
+    plain = results("reference", dtype, "cuda")
+    fast = results("gpu", dtype, "cuda")
+    for t, p, f in zip(truth, plain, fast, strict=True):
+        allowed = 2 * float((p - t).abs().max()) + 1e-6 * float(t.abs().max())
+        assert float((f - t).abs().max()) <= allowed
+
+
+def test_a_compiled_model_reaches_that_loss() -> None:
+    """In a process of its own, as above: a graph in one piece, the same loss and gradients as without a compiler."""
+    done = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr
+
+
+COMPILED = """
+import torch
+from primer import GPT, GPTConfig
+torch.manual_seed(0)
+model = GPT(GPTConfig(vocab_size=50257, d_model=64, n_layers=2, n_heads=2, context_length=256, tied_head=True)).cuda()
+tokens = torch.randint(50257, (4, 256), device="cuda")
+found = []
+for forward in (model, torch.compile(model, fullgraph=True)):
+    with torch.autocast("cuda", torch.bfloat16):
+        loss = forward(tokens, targets=tokens)
+    loss.backward()
+    found.append((float(loss.detach()), model.head.weight.grad.clone()))
+    model.zero_grad()
+assert abs(found[0][0] - found[1][0]) < 1e-2, found
+assert (found[0][1] - found[1][1]).norm() < 0.02 * found[0][1].norm()
+"""
+
+
 def test_a_model_in_slices_computes_what_the_whole_does(tmp_path: Path) -> None:
     """One process has all the slices: what is tested is that FSDP takes this model and this device."""
     torch.distributed.init_process_group(
@@ -112,7 +176,7 @@ def test_a_model_in_slices_computes_what_the_whole_does(tmp_path: Path) -> None:
         expected = model(tokens, targets=tokens)
         shard(model)
         found = model(tokens, targets=tokens)
-        assert float(found) == pytest.approx(float(expected), abs=1e-5)
+        assert found.item() == pytest.approx(expected.item(), abs=1e-5)
         found.backward()
     finally:
         torch.distributed.destroy_process_group()

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from primer.errors import UsageError
-from primer.models import gpt as gpt_module
+from primer.kernels.cross_entropy import CHUNKS
 from primer.models.config import GPTConfig, NGramConfig
 from primer.models.gpt import GPT, Block
 from primer.nn.loss import cross_entropy
@@ -175,7 +175,7 @@ def test_errors_name_the_way_out() -> None:
 def test_with_targets_it_gives_the_loss_of_its_logits(
     model: GPT, chunk: int, smoothing: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gpt_module, "CHUNK", chunk)
+    monkeypatch.setitem(CHUNKS, "cpu", chunk)
     tokens, targets = torch.randint(11, (2, 20)), torch.randint(11, (2, 20))
     expected = cross_entropy(model(tokens), targets, label_smoothing=smoothing)
     found = model(tokens, targets=targets, label_smoothing=smoothing)
@@ -187,7 +187,7 @@ def test_with_targets_it_gives_the_loss_of_its_logits(
 
 
 def test_whoever_looks_at_the_logits_sees_them_in_training_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpt_module, "CHUNK", 1)
+    monkeypatch.setitem(CHUNKS, "cpu", 1)
     model, seen = build("gpt2"), []
 
     def look(logits: torch.Tensor) -> torch.Tensor:

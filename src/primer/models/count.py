@@ -79,7 +79,7 @@ def training_bytes(
 ) -> TrainingBytes:
     """For `batch_size` sequences computed at once: with gradient accumulation, the micro-batch.
 
-    logits: the most numbers that are held of them, where the loss is computed a chunk at a time (`nn/loss.py`).
+    logits: the most numbers that are held of them, where the loss is computed in chunks (`kernels/cross_entropy`).
     """
     P = parameters(config)
     with_momentum = config.n_layers * _block_matrices(config) if optimizer == "muon" else 0

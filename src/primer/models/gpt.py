@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from primer.errors import UsageError
+from primer.kernels.cross_entropy import in_chunks, linear_cross_entropy
 from primer.models.config import GPTConfig
 from primer.models.ids import check_ids
 from primer.nn.attention import MultiHeadAttention
@@ -16,7 +17,7 @@ from primer.nn.cache import KeyValueCache, LayerCache
 from primer.nn.counts import CountedNGrams, NGramMixture
 from primer.nn.dropout import Dropout
 from primer.nn.feed_forward import FeedForward
-from primer.nn.loss import CHUNK, cross_entropy, linear_cross_entropy
+from primer.nn.loss import cross_entropy
 from primer.nn.ngram import HashedNGrams
 from primer.nn.norm import make_norm
 from primer.nn.positions import Rotary, SinusoidalPositions
@@ -126,7 +127,7 @@ class GPT(nn.Module):
         if cache:
             cache.remember(tokens, self.memory)
         h = self.final_norm(x)
-        if targets is not None and self.skips_logits(targets):
+        if targets is not None and self.skips_logits(h):
             return linear_cross_entropy(
                 h,
                 self.head.weight,
@@ -143,15 +144,10 @@ class GPT(nn.Module):
         logits = self.logits(logits)
         return logits if targets is None else cross_entropy(logits, targets, label_smoothing=label_smoothing)
 
-    def skips_logits(self, targets: Int[Tensor, "B T"]) -> bool:
-        """Whether the loss is better computed a chunk of logits at a time: many of them, on a CPU, and nobody looks."""
-        if targets.device.type != "cpu" or torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
-            return False
-        return (
-            targets.numel() * self.config.vocab_size > CHUNK
-            and self.mixture is None
-            and not self.logits.heard
-        )
+    def skips_logits(self, h: Float[Tensor, "B T C"]) -> bool:
+        """Whether the loss is better computed a chunk of logits at a time: there are many of them, and nobody looks."""
+        many = in_chunks(h.shape[0] * h.shape[1] * self.config.vocab_size, h)
+        return many and self.mixture is None and not self.logits.heard
 
     def embedded(
         self,
@@ -175,7 +171,7 @@ class GPT(nn.Module):
         if self.counts_in is not None and log_p is not None:
             # of the longest context; scaled to about −2.6 … 1, the size of what else comes in
             x = x + self.counts_in(log_p[:, :, -1].clamp(min=-12) * 0.3 + 1)
-        return self.embedding_norm(x)
+        return in_stream_dtype(self.embedding_norm(x))
 
     def lookup(self, tokens: Int[Tensor, "B T"]) -> Float[Tensor, "B T C"]:
         """Each token's row. A tied head's gradient fills the whole matrix anyway: then only rows are added to it."""
@@ -194,6 +190,15 @@ class GPT(nn.Module):
         config, weight = self.config, self.token_embedding.weight
         shape = (batch_size, config.kv_heads, config.context_length, config.d_head)
         return KeyValueCache(config.n_layers, shape, dtype=weight.dtype, device=weight.device)
+
+
+def in_stream_dtype(x: Float[Tensor, "B T C"]) -> Float[Tensor, "B T C"]:
+    """What comes into the residual stream: in bfloat16 where autocast computes products in it, which halves the bytes
+    that norms and additions move (4 % of GPT-2's step on an H200). fp16's range is too short for sums of many layers.
+    """
+    device = x.device.type
+    narrow = torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.bfloat16
+    return x.to(torch.bfloat16) if narrow else x
 
 
 def norm_of(config: GPTConfig) -> nn.Module:

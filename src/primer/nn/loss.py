@@ -1,15 +1,8 @@
 """How surprised a model was by what came next."""
 
-from typing import Any
-
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
-
-CHUNK = 1 << 24
-"""Logits that `linear_cross_entropy` has in memory at once: 64 MB of float32."""
 
 
 def cross_entropy(
@@ -25,88 +18,3 @@ def cross_entropy(
         targets.flatten(),
         label_smoothing=label_smoothing,
     )
-
-
-def linear_cross_entropy(
-    h: Float[Tensor, "*B C"],
-    weight: Float[Tensor, "V C"],
-    targets: Int[Tensor, "*B"],
-    *,
-    bias: Float[Tensor, " V"] | None = None,
-    label_smoothing: float = 0.0,
-    soft_cap: float = 0.0,
-) -> Float[Tensor, ""]:
-    """`cross_entropy(cap(h·Wᵀ + b), targets)`, without ever holding all logits. Differentiable once, and not twice.
-
-    The logits of 50,000 tokens are sixty times as wide as the stream that they come from: written down, normalised
-    and read again on the way back they cost more time than their matrix product. Here they live for a chunk of
-    positions, in which loss and gradient are both computed.
-    """
-    loss: Tensor = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
-        h.flatten(0, -2), weight, bias, targets.flatten(), label_smoothing, soft_cap
-    )
-    return loss
-
-
-class _LinearCrossEntropy(torch.autograd.Function):
-    """Over n positions, with z = cap(W·hᵀ + b) and y the (smoothed) target distribution:
-
-        loss = Σ (log Σ_v e^z_v − Σ_v y_v·z_v) / n        dz = (softmax(z) − y) / n
-
-    z is kept as (V, positions): a product with as many rows as the vocabulary is faster than one with as many
-    columns, by a third for 50,257.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        h: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        targets: Tensor,
-        label_smoothing: float,
-        soft_cap: float,
-    ) -> Tensor:
-        n, V = len(h), len(weight)
-        total = h.new_zeros(())
-        dh, dw = torch.empty_like(h), torch.empty_like(weight)
-        db = None if bias is None else torch.zeros_like(bias)
-        rows = max(1, CHUNK // V)
-        pieces = zip(h.split(rows), targets.split(rows), dh.split(rows), strict=True)
-        for number, (h_chunk, t, dh_chunk) in enumerate(pieces):
-            z = weight @ h_chunk.t()  # (V, rows)
-            if bias is not None:
-                z += bias[:, None]
-            slope = None
-            if soft_cap:
-                z.div_(soft_cap).tanh_()
-                slope = 1 - z.square()
-                z.mul_(soft_cap)
-            here = torch.arange(len(t), device=t.device)
-            expected = (1 - label_smoothing) * z[t, here]
-            if label_smoothing:
-                expected += label_smoothing * z.mean(0)
-            highest = z.amax(0)
-            sums = z.sub_(highest).exp_().sum(0)
-            total += (highest + sums.log() - expected).sum()
-            dz = z.mul_(1 / (n * sums))
-            dz[t, here] -= (1 - label_smoothing) / n
-            if label_smoothing:
-                dz -= label_smoothing / (n * V)
-            if slope is not None:
-                dz *= slope
-            torch.mm(dz.t(), weight, out=dh_chunk)
-            dw.addmm_(dz, h_chunk, beta=min(number, 1))  # the first one overwrites
-            if db is not None:
-                db += dz.sum(1)
-        ctx.gradients = dh, dw, db
-        return total / n
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        gradients = ctx.gradients
-        del ctx.gradients  # given away: whoever gets them may add to them where they lie
-        if grads[0] != 1:
-            gradients = tuple(None if each is None else each.mul_(grads[0]) for each in gradients)
-        return (*gradients, None, None, None)

@@ -36,7 +36,7 @@ class LayerNorm(nn.Module):
 
 
 class RMSNorm(nn.Module):
-    """`rms_norm`, then a learned scale."""
+    """`rms_norm`, then a learned scale; in float32 where the scale is and x is not, as LayerNorm is under autocast."""
 
     def __init__(self, width: int, *, eps: float = 1e-5, gain: bool = True) -> None:
         super().__init__()
@@ -45,7 +45,9 @@ class RMSNorm(nn.Module):
         self.shape = (width,)
 
     def forward(self, x: Float[Tensor, "*B C"]) -> Float[Tensor, "*B C"]:
-        return F.rms_norm(x, self.shape, self.weight, self.eps)
+        if self.weight is None or self.weight.dtype == x.dtype:
+            return F.rms_norm(x, self.shape, self.weight, self.eps)
+        return F.rms_norm(x.to(self.weight.dtype), self.shape, self.weight, self.eps).to(x.dtype)
 
 
 def make_norm(

@@ -30,8 +30,10 @@ Tell = Callable[[str], None]
 
 ROOM = 0.6
 """The share of the memory that weights, gradients and moments may take before they are sharded."""
+ENOUGH = 1.02
+"""How much more time a row may take with a smaller micro-batch, which leaves more memory to everything else."""
 PATIENCE = 4.0
-"""Seconds: a CPU that needs longer for a forward and backward pass would not gain by a larger one."""
+"""Seconds: a device that needs longer for a forward and backward pass would not gain by a larger one."""
 
 
 def accelerate(trainer: Trainer, config: RunConfig, world: World, tell: Tell) -> RunConfig:
@@ -74,9 +76,9 @@ def choose_parallel(config: RunConfig, device: torch.device, world: World) -> Ru
 
 
 def choose_micro_batch(config: RunConfig, model: GPT, world: World) -> int:
-    """How many sequences to compute at once: the fastest on a CPU, the most that fit on a GPU.
+    """How many sequences to compute at once: of the numbers that fit, the one that takes least time a sequence.
 
-    Small micro-batches stay in the CPU's caches and re-use memory; large ones keep a GPU busy.
+    Small micro-batches stay in the CPU's caches and re-use memory; large ones keep a GPU busy, up to a point.
     """
     rows = config.train.batch_size // world.size
     if config.train.micro_batch:
@@ -88,10 +90,8 @@ def choose_micro_batch(config: RunConfig, model: GPT, world: World) -> int:
         return world.first(rows_at_once(config, device.type, rows), device)
     trainer = _MicroTrainer(config, model)
     before = generators.capture(device)
-    if device.type == "cuda":
-        chosen = trainer.largest(rows)
-    else:
-        chosen = trainer.fastest(candidates(config, rows, devices.free_memory(device) // world.local_size))
+    memory = devices.free_memory(device) // (world.local_size if device.type == "cpu" else 1)
+    chosen = trainer.fastest(candidates(config, rows, memory, device.type))
     generators.restore(before, device)
     model.zero_grad(set_to_none=True)
     return world.first(chosen, device)
@@ -158,36 +158,27 @@ class _MicroTrainer:
         for _ in range(2):  # the first one pays for fresh memory
             started = time.perf_counter()
             self.run(rows)
+            devices.synchronize(self.device)
             times.append(time.perf_counter() - started)
         return min(times) / rows
 
     def fastest(self, rows: list[int]) -> int:
-        """Of some numbers of rows, the one that takes least time a row; none is tried after one that takes long."""
+        """Of some numbers of rows, the smallest that takes hardly more time a row than the best of them.
+
+        None is tried after one that takes long, or that does not fit after all.
+        """
         seconds: dict[int, float] = {}
         for n in rows:
-            seconds[n] = self.seconds_a_row(n)
+            try:
+                seconds[n] = self.seconds_a_row(n)
+            except torch.OutOfMemoryError:
+                break
             if n * seconds[n] > PATIENCE:
                 break
-        return min(seconds, key=lambda n: seconds[n])
-
-    def largest(self, rows: int) -> int:
-        """The most rows, out of those that divide the batch, that fit beside what an optimizer will keep."""
-        copies = 2 + bool(self.config.train.weight_average)  # AdamW's two moments, and the mean
-        kept = [torch.empty_like(p) for p in self.model.parameters() for _ in range(copies)]
-        fitting = rows
-        while fitting > 1 and not self.fits(fitting):
-            fitting = next(n for n in range(fitting // 2, 0, -1) if rows % n == 0)
-        del kept
-        return fitting
-
-    def fits(self, rows: int) -> bool:
-        try:
-            self.run(rows)
-        except torch.OutOfMemoryError:
+        if self.device.type == "cuda":
             self.model.zero_grad(set_to_none=True)
             torch.cuda.empty_cache()
-            return False
-        return True
+        return next((n for n in seconds if seconds[n] <= ENOUGH * min(seconds.values())), rows[0])
 
 
 def _shapes(trainer: Trainer) -> set[tuple[int, int]]:

@@ -20,8 +20,6 @@ CHARACTERS = 96
 VOCABULARIES = {"char": CHARACTERS, "byte": 256, "gpt2": 50257}
 SMALL_BATCH = 4096
 """Tokens: what is no larger is computed at once."""
-LOGITS = 1 << 24
-"""What a CPU holds of them at once (`nn/loss.py`)."""
 
 
 def plan(config: RunConfig, rates: dict[str, float]) -> dict[str, Any]:
@@ -96,7 +94,9 @@ def vocabulary(config: RunConfig) -> int:
 
 def training_bytes(config: RunConfig, rows: int, device: str) -> count.TrainingBytes:
     """What has to be in memory for so many rows at once."""
-    logits = LOGITS if device == "cpu" else None
+    from primer.kernels import cross_entropy
+
+    logits = cross_entropy.held_at_once(device)
     return count.training_bytes(config.model, rows, optimizer=config.optim.name, logits=logits)
 
 

@@ -115,7 +115,8 @@ class Trainer:
         """Gradients of the mean loss over the batch, a micro-batch at a time; returns that loss."""
         device = self.precision.device
         rows = max(1, self.micro_batch * self.context_length // batch.inputs.shape[1])
-        columns = (batch.inputs, batch.targets, batch.starts)
+        # All of it at once: a GPU stops for every transfer, and ids are few bytes.
+        columns = [column.to(device) for column in (batch.inputs, batch.targets, batch.starts)]
         pieces = list(zip(*(column.split(rows) for column in columns), strict=True))
         total = torch.zeros((), device=device)
         for number, (inputs, targets, starts) in enumerate(pieces):
@@ -123,8 +124,8 @@ class Trainer:
             with self.in_step(last=number == len(pieces) - 1):
                 with self.precision.autocast():
                     loss = self.forward(
-                        inputs.to(device),
-                        targets=targets.to(device),
+                        inputs,
+                        targets=targets,
                         label_smoothing=self.config.label_smoothing,
                         **self.origins(starts),
                     )
@@ -140,7 +141,7 @@ class Trainer:
 
     def origins(self, starts: Int[Tensor, " B"]) -> dict[str, Tensor]:
         """Counted n-grams must know which part of the training text a row is, to leave it out."""
-        return {} if self.model.counts is None else {"starts": starts.to(self.precision.device)}
+        return {} if self.model.counts is None else {"starts": starts}
 
     def over_slices(self, count: Float[Tensor, ""]) -> Float[Tensor, ""]:
         """What was counted in this process's slices of the model, added up over all of them."""

@@ -1,0 +1,68 @@
+"""One operator, several implementations: the product of the head and the loss of its logits, without holding them all.
+
+The logits of 50,000 tokens are sixty times as wide as the stream that they come from. `reference` is the equation;
+`cpu` and `gpu` keep a chunk of them at a time, in which loss and gradient are both computed.
+"""
+
+import functools
+import importlib.util
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from primer.kernels.cross_entropy import cpu, reference
+
+CHUNKS = {"cpu": 1 << 24, "cuda": 1 << 30}
+"""Logits in memory at once: 64 MB of float32, or 2 GB of bfloat16."""
+
+Implementation = Literal["auto", "reference", "cpu", "gpu"]
+
+
+def linear_cross_entropy(
+    h: Float[Tensor, "*B C"],
+    weight: Float[Tensor, "V C"],
+    targets: Int[Tensor, "*B"],
+    *,
+    bias: Float[Tensor, " V"] | None = None,
+    label_smoothing: float = 0.0,
+    soft_cap: float = 0.0,
+    implementation: Implementation = "auto",
+) -> Float[Tensor, ""]:
+    """The mean surprise of the targets, in nats, under logits cap(W·h + b)."""
+    chosen: str = implementation
+    if implementation == "auto":
+        fast = "gpu" if h.device.type == "cuda" else "cpu"
+        chosen = fast if in_chunks(targets.numel() * len(weight), h) else "reference"
+    flat = (h.flatten(0, -2), weight, targets.flatten())
+    options: dict[str, Any] = {"bias": bias, "label_smoothing": label_smoothing, "soft_cap": soft_cap}
+    if chosen == "cpu":
+        return cpu.linear_cross_entropy(*flat, **options, chunk=CHUNKS["cpu"])
+    if chosen == "gpu":
+        from primer.kernels.cross_entropy import gpu  # needs Triton
+
+        return gpu.linear_cross_entropy(*flat, **options, chunk=CHUNKS["cuda"])
+    return reference.linear_cross_entropy(*flat, **options)
+
+
+def in_chunks(logits: int, h: Tensor) -> bool:
+    """Whether so many logits are better not all in memory at once, and there is a way here to avoid it."""
+    if logits <= CHUNKS["cpu"]:
+        return False
+    if h.device.type == "cuda":
+        return h.dtype != torch.float64 and has_triton()
+    compiled = torch.compiler.is_compiling()  # a compiler has its own way with what it can see into
+    return h.device.type == "cpu" and not compiled and not torch.is_autocast_enabled("cpu")
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@functools.cache
+def has_triton() -> bool:
+    """Whether kernels can be compiled here; asked without loading anything."""
+    return importlib.util.find_spec("triton") is not None
+
+
+def held_at_once(device: str) -> int | None:
+    """The most logits that training on such a device has in memory; None: all of a micro-batch."""
+    return None if device == "cuda" and not has_triton() else CHUNKS.get(device)

@@ -1,0 +1,144 @@
+"""The loss in one piece, in chunks, and written over its logits is one loss, with one gradient."""
+
+import importlib.util
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from primer.kernels.cross_entropy import CHUNKS, cpu, held_at_once, in_chunks, linear_cross_entropy, reference
+from primer.nn.loss import cross_entropy
+
+CASES: dict[str, dict[str, float]] = {
+    "plain": {},
+    "smoothed": {"label_smoothing": 0.1},
+    "capped": {"soft_cap": 3.0},
+    "all of it": {"label_smoothing": 0.2, "soft_cap": 2.0},
+}
+
+
+def drawn(n: int, V: int, C: int, bias: bool) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """Positions, a head's matrix, targets and perhaps a bias, in float64."""
+    generator = torch.Generator().manual_seed(0)
+    h, weight, b = (
+        torch.randn(shape, dtype=torch.float64, generator=generator, requires_grad=True)
+        for shape in ((n, C), (V, C), (V,))
+    )
+    return h, weight, torch.randint(V, (n,), generator=generator), b if bias else None
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("bias", [False, True])
+def test_the_reference_is_torchs(case: str, bias: bool) -> None:
+    h, weight, targets, b = drawn(10, 13, 6, bias)
+    logits = F.linear(h, weight, b)
+    if cap := CASES[case].get("soft_cap"):
+        logits = cap * torch.tanh(logits / cap)
+    expected = cross_entropy(logits, targets, label_smoothing=CASES[case].get("label_smoothing", 0.0))
+    found = reference.linear_cross_entropy(h, weight, targets, bias=b, **CASES[case])
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("chunk", [1, 40, 100, 10**6], ids=lambda size: f"{size} logits at once")
+def test_in_chunks_it_is_autograds(case: str, bias: bool, chunk: int) -> None:
+    h, weight, targets, b = drawn(10, 13, 6, bias)
+    expected = reference.linear_cross_entropy(h, weight, targets, bias=b, **CASES[case])
+    found = cpu.linear_cross_entropy(h, weight, targets, bias=b, **CASES[case], chunk=chunk)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    leaves = [each for each in (h, weight, b) if each is not None]
+    for mine, theirs in zip(
+        torch.autograd.grad(0.3 * found, leaves), torch.autograd.grad(0.3 * expected, leaves), strict=True
+    ):
+        torch.testing.assert_close(mine, theirs, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("implementation", ["reference", "cpu"])
+def test_logits_that_overflow_an_exponential_do_not(implementation: Any) -> None:
+    h = torch.tensor([[200.0]])
+    weight = torch.tensor([[1.0], [0.5], [-1.0]], requires_grad=True)
+    found = linear_cross_entropy(h, weight, torch.tensor([1]), implementation=implementation)
+    found.backward()
+    assert found.item() == pytest.approx(100.0)
+    assert weight.grad is not None
+    torch.testing.assert_close(weight.grad, torch.tensor([[200.0], [-200.0], [0.0]]))
+
+
+def test_its_gradients_are_given_away_once() -> None:
+    h, weight = torch.randn(3, 2, requires_grad=True), torch.randn(4, 2, requires_grad=True)
+    found = linear_cross_entropy(h, weight, torch.tensor([0, 1, 2]), implementation="cpu")
+    found.backward(retain_graph=True)
+    with pytest.raises(AttributeError, match="gradients"):
+        found.backward()
+
+
+def test_few_logits_are_computed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    h = torch.randn(4, 2)
+    assert in_chunks(CHUNKS["cpu"] + 1, h)
+    assert not in_chunks(CHUNKS["cpu"], h)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not in_chunks(CHUNKS["cpu"] + 1, h)
+    assert held_at_once("cpu") == CHUNKS["cpu"]
+    assert held_at_once("mps") is None
+
+
+needs_triton = pytest.mark.skipif(
+    importlib.util.find_spec("triton") is None, reason="Triton is not installed"
+)
+
+
+def overwritten(
+    z: Tensor, targets: Tensor, b: Tensor | None, case: dict[str, float], gradient: bool = True
+) -> Tensor:
+    """What the kernel says and does, on a GPU or, without one, in Triton's interpreter (see conftest.py)."""
+    from primer.kernels.cross_entropy import gpu
+
+    return gpu.losses_over_logits(z, targets, b, **case, gradient=gradient)
+
+
+@needs_triton
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("V", [1, 13, 64, 1000])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_the_kernel_is_autograds(
+    case: str, bias: bool, V: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from primer.kernels.cross_entropy import gpu
+
+    monkeypatch.setattr(gpu, "BLOCK", 64)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    h, weight, targets, b = drawn(5, V, 6, bias)
+    z = (
+        (2 * h @ weight.t()).detach().to(dtype)
+    )  # what the kernel gets; the truth starts from the same numbers
+    leaf = z.double().requires_grad_()
+    logits = leaf if b is None else leaf + b.detach()
+    if cap := CASES[case].get("soft_cap"):
+        logits = cap * torch.tanh(logits / cap)
+    smoothing = CASES[case].get("label_smoothing", 0.0)
+    expected = F.cross_entropy(logits, targets, label_smoothing=smoothing, reduction="none")
+    (slope,) = torch.autograd.grad(expected.sum(), leaf)
+
+    z, on = z.to(device), targets.to(device)
+    shift = None if b is None else b.detach().float().to(device)
+    kept = z.clone()
+    losses = overwritten(z, on, shift, CASES[case], gradient=False)
+    torch.testing.assert_close(losses.cpu().double(), expected.detach(), rtol=1e-5, atol=1e-5)
+    assert torch.equal(z, kept)
+    again = overwritten(z, on, shift, CASES[case])
+    assert torch.equal(again, losses)
+    rounding = torch.finfo(dtype).eps
+    torch.testing.assert_close(z.cpu().double(), slope, rtol=rounding, atol=max(1e-6, rounding / 100))
+
+
+@needs_triton
+def test_the_kernel_bears_large_logits() -> None:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    z = torch.tensor([[200.0, 100.0, -200.0], [-300.0, -301.0, -1e30]], device=device)
+    losses = overwritten(z, torch.tensor([1, 0], device=device), None, {})
+    assert losses.tolist() == pytest.approx([100.0, 0.31326], abs=1e-4)
+    assert z[0].tolist() == pytest.approx([1.0, -1.0, 0.0], abs=1e-6)
