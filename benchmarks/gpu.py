@@ -21,12 +21,13 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from torch import Tensor
 
 from primer import device as devices
 from primer.data.batches import BatchStream
 from primer.kernels.attention import attention
+from primer.kernels.cross_entropy import linear_cross_entropy
 from primer.models.config import GPTConfig
 from primer.models.count import parameters
 from primer.models.gpt import GPT
@@ -70,6 +71,7 @@ def check(device: torch.device) -> None:
     wrong = [each for each in devices.self_check(device) if not each.ok]
     assert not wrong, f"computes wrongly: {wrong}"
     check_attention(device)
+    check_loss(device)
     check_training(device, "gpt2-124m")
     check_training(device, "gpt2-124m-modern")
 
@@ -92,6 +94,31 @@ def check_attention(device: torch.device) -> None:
             for t, p, f in zip(truth, plain, fast, strict=True):
                 error, allowed = float((f - t).abs().max()), 2 * float((p - t).abs().max()) + 1e-6
                 assert error <= allowed, f"attention D={D} {dtype}: error {error:.1e}, allowed {allowed:.1e}"
+
+
+def check_loss(device: torch.device) -> None:
+    """As for attention, of the kernel that writes the loss's gradient over its logits."""
+    if device.type != "cuda":
+        return
+    torch.manual_seed(0)
+    drawn = [torch.randn(300, 64), torch.randn(50304, 64)]
+    targets = torch.randint(50304, (300,))
+
+    def results(implementation: Any, dtype: torch.dtype, where: torch.device) -> list[Tensor]:
+        kept = torch.float64 if dtype == torch.float64 else torch.float32
+        h, weight = (x.to(where, kept).requires_grad_() for x in drawn)
+        with torch.autocast(where.type, dtype, enabled=dtype == torch.bfloat16):
+            loss = linear_cross_entropy(
+                h, weight, targets.to(where), soft_cap=15.0, implementation=implementation
+            )
+        return [x.double().cpu() for x in torch.autograd.grad(loss, (h, weight))]
+
+    truth = results("reference", torch.float64, torch.device("cpu"))
+    for dtype in (torch.float32, torch.bfloat16):
+        plain, fast = (results(each, dtype, device) for each in ("reference", "gpu"))
+        for t, p, f in zip(truth, plain, fast, strict=True):
+            error, allowed = float((f - t).abs().max()), 2 * float((p - t).abs().max()) + 1e-9
+            assert error <= allowed, f"loss {dtype}: error {error:.1e}, allowed {allowed:.1e}"
 
 
 def check_training(device: torch.device, recipe: str) -> None:
@@ -146,6 +173,7 @@ def measure(recipe: str, device: torch.device, *, compiled: bool, tiny: bool) ->
     flags = {"model.vocab_size": 50304, "schedule.warmup": 0, **(TINY if tiny else {})}
     config = resolve(recipe, flags=flags).config
     devices.use_tf32(device, True)
+    devices.reuse_memory()
     torch.manual_seed(0)
     model = GPT(config.model).to(device)
     rows = choose_micro_batch(config, model, World())
@@ -225,7 +253,15 @@ def main() -> None:
     console = Console()
     check(device)
     console.print(f"{devices.describe(device)['name']}: computes what it should")
-    table = Table("recipe", "", "tokens/s", "of peak", "micro-batch", "peak memory", "first two steps")
+    table = Table(
+        Column("recipe", no_wrap=True),
+        "",
+        "tokens/s",
+        "of peak",
+        "micro-batch",
+        "peak memory",
+        "first two steps",
+    )
     figures: dict[str, Any] = {}
     for recipe in RECIPES:
         for compiled in (False,) if options.eager_only else (False, True):

@@ -136,6 +136,8 @@ def test_the_loss_over_its_logits(
     fast = results("gpu", dtype, "cuda")
     for t, p, f in zip(truth, plain, fast, strict=True):
         allowed = 2 * float((p - t).abs().max()) + 1e-6 * float(t.abs().max())
+        if t.ndim == 0:  # one number may be right by luck: the mean of 700 rounded ones
+            allowed += torch.finfo(dtype).eps * float(t) / 700**0.5
         assert float((f - t).abs().max()) <= allowed
 
 

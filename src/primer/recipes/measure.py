@@ -30,10 +30,8 @@ Tell = Callable[[str], None]
 
 ROOM = 0.6
 """The share of the memory that weights, gradients and moments may take before they are sharded."""
-ENOUGH = 1.02
-"""How much more time a row may take with a smaller micro-batch, which leaves more memory to everything else."""
 PATIENCE = 4.0
-"""Seconds: a device that needs longer for a forward and backward pass would not gain by a larger one."""
+"""Seconds: a CPU that needs longer for a forward and backward pass would not gain by a larger one."""
 
 
 def accelerate(trainer: Trainer, config: RunConfig, world: World, tell: Tell) -> RunConfig:
@@ -76,9 +74,9 @@ def choose_parallel(config: RunConfig, device: torch.device, world: World) -> Ru
 
 
 def choose_micro_batch(config: RunConfig, model: GPT, world: World) -> int:
-    """How many sequences to compute at once: of the numbers that fit, the one that takes least time a sequence.
+    """How many sequences to compute at once: the fastest on a CPU, the most that fit on a GPU, with memory to spare.
 
-    Small micro-batches stay in the CPU's caches and re-use memory; large ones keep a GPU busy, up to a point.
+    Small micro-batches stay in the CPU's caches and re-use memory; large ones keep a GPU busy.
     """
     rows = config.train.batch_size // world.size
     if config.train.micro_batch:
@@ -90,8 +88,11 @@ def choose_micro_batch(config: RunConfig, model: GPT, world: World) -> int:
         return world.first(rows_at_once(config, device.type, rows), device)
     trainer = _MicroTrainer(config, model)
     before = generators.capture(device)
-    memory = devices.free_memory(device) // (world.local_size if device.type == "cpu" else 1)
-    chosen = trainer.fastest(candidates(config, rows, memory, device.type))
+    memory = devices.free_memory(device)
+    if device.type == "cuda":
+        chosen = trainer.largest(candidates(config, rows, memory, device.type))
+    else:
+        chosen = trainer.fastest(candidates(config, rows, memory // world.local_size))
     generators.restore(before, device)
     model.zero_grad(set_to_none=True)
     return world.first(chosen, device)
@@ -163,22 +164,27 @@ class _MicroTrainer:
         return min(times) / rows
 
     def fastest(self, rows: list[int]) -> int:
-        """Of some numbers of rows, the smallest that takes hardly more time a row than the best of them.
-
-        None is tried after one that takes long, or that does not fit after all.
-        """
+        """Of some numbers of rows, the one that takes least time a row; none is tried after one that takes long."""
         seconds: dict[int, float] = {}
         for n in rows:
-            try:
-                seconds[n] = self.seconds_a_row(n)
-            except torch.OutOfMemoryError:
-                break
+            seconds[n] = self.seconds_a_row(n)
             if n * seconds[n] > PATIENCE:
                 break
-        if self.device.type == "cuda":
+        return min(seconds, key=lambda n: seconds[n])
+
+    def largest(self, rows: list[int]) -> int:
+        """The most of some numbers of rows that fit: an estimate has chosen these, and this device decides."""
+        return next((n for n in reversed(rows) if self.fits(n)), rows[0])
+
+    def fits(self, rows: int) -> bool:
+        try:
+            self.run(rows)
+        except torch.OutOfMemoryError:
+            return False
+        finally:
             self.model.zero_grad(set_to_none=True)
             torch.cuda.empty_cache()
-        return next((n for n in seconds if seconds[n] <= ENOUGH * min(seconds.values())), rows[0])
+        return True
 
 
 def _shapes(trainer: Trainer) -> set[tuple[int, int]]:

@@ -4,7 +4,6 @@ The logits of 50,000 tokens are sixty times as wide as the stream that they come
 `cpu` and `gpu` keep a chunk of them at a time, in which loss and gradient are both computed.
 """
 
-import functools
 import importlib.util
 from typing import Any, Literal
 
@@ -57,7 +56,6 @@ def in_chunks(logits: int, h: Tensor) -> bool:
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-@functools.cache
 def has_triton() -> bool:
     """Whether kernels can be compiled here; asked without loading anything."""
     return importlib.util.find_spec("triton") is not None
