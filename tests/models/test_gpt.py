@@ -208,3 +208,22 @@ def test_the_gradient_of_a_tied_embedding_holds_both_of_its_uses() -> None:
         each(tokens, targets=targets).backward()
     both = untied.token_embedding.weight.grad + untied.head.weight.grad
     torch.testing.assert_close(model.token_embedding.weight.grad, both)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "stream"), [(torch.bfloat16, torch.bfloat16), (torch.float16, torch.float32)]
+)
+@pytest.mark.parametrize("kind", ["gpt2", "modern"])
+def test_the_stream_is_as_narrow_as_bfloat16_products(
+    kind: str, dtype: torch.dtype, stream: torch.dtype
+) -> None:
+    model, seen = build(kind).float(), []
+    for layer in model.layers:
+        layer.resid_post.listener = lambda x: (seen.append(x.dtype), x)[1]
+    tokens = torch.randint(11, (2, 20))
+    wide = model(tokens)
+    seen.clear()
+    with torch.autocast("cpu", dtype):
+        narrow = model(tokens)
+    assert set(seen) == {stream}
+    torch.testing.assert_close(narrow.float(), wide, atol=0.05, rtol=0.05)

@@ -139,3 +139,23 @@ def test_no_micro_batch_is_tried_that_does_not_fit() -> None:
     assert all(training_bytes(config, n, "cpu").total < 16 << 30 for n in some)
     assert candidates(config, 512, memory=1 << 30) == [1]
     assert candidates(config, 512, 16 << 30, "cuda")[-1] < some[-1]  # where all logits are held
+
+
+def test_a_gpu_takes_the_most_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An estimate proposes; what then runs out of memory is given up for the next smaller one."""
+    model = GPT(GPTConfig(vocab_size=5, d_model=8, n_layers=1, n_heads=1, context_length=16))
+    config = RunConfig(model=model.config, train=TrainConfig(batch_size=64, device="cpu"))
+    tried: list[int] = []
+
+    def run(self: object, rows: int) -> None:
+        tried.append(rows)
+        if rows > 8:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(measure._MicroTrainer, "run", run)
+    trainer = measure._MicroTrainer(config, model)
+    assert trainer.largest([4, 8, 16, 32]) == 8
+    assert tried == [32, 16, 8]
+    assert (
+        trainer.largest([16, 32]) == 16
+    )  # nothing fits: the error comes from training, where it is explained
