@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bpe_setup import PIECES, PROSE, small, small_judge, texts
@@ -103,6 +103,24 @@ def test_a_batch_is_its_texts(way, batch, threads):
     alone = [tokenizer.encode(text, special="text") for text in batch]
     assert [ids.tolist() for ids in together] == [ids.tolist() for ids in alone]
     assert all(ids.dtype == tokenizer.dtype for ids in together)
+
+
+@pytest.mark.parametrize("way", ["readable", "fast"])
+@given(batch=st.lists(texts(), max_size=5), spelled=st.booleans(), long=st.booleans())
+@settings(deadline=None, max_examples=40)
+def test_documents_are_their_texts_behind_a_mark(way, batch, spelled, long):
+    """Also where one spells the mark, is empty, or is longer than what is encoded at once."""
+    tokenizer = small(way=way)
+    batch = [
+        *batch,
+        *(["a <|endoftext|> b", "<|endoftext|>"] if spelled else []),
+        *(["word " * 14000] if long else []),
+    ]
+    mark = tokenizer.special_tokens["<|endoftext|>"]
+    expected = [token for text in batch for token in (mark, *tokenizer.encode(text, special="text").tolist())]
+    found = tokenizer.encode_documents(batch)
+    assert found.tolist() == expected
+    assert found.dtype == tokenizer.dtype
 
 
 def test_a_large_batch_is_its_texts(monkeypatch):

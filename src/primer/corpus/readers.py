@@ -259,7 +259,8 @@ def _checked(text: str, decoding: Decoding, where: str) -> str:
             f"a NUL at character {text.index(chr(0))}: this is binary, not text", where, "drop it"
         )
     try:
-        text.encode()
+        if not text.isascii():
+            text.encode()
     except UnicodeEncodeError as error:
         if decoding.errors == "strict":
             raise DataError(
@@ -267,4 +268,4 @@ def _checked(text: str, decoding: Decoding, where: str) -> str:
             ) from error
         # The encoder's "replace" would write "?": the decoder's, U+FFFD, is what the flag promises.
         text = text.encode("utf-8", "surrogatepass").decode("utf-8", decoding.errors)
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text

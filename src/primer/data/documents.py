@@ -14,14 +14,14 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TypeVar
+from typing import TypeGuard, TypeVar
 
 import numpy as np
 
 from primer.corpus import Document
 from primer.data.manifest import Split
 from primer.errors import DataError
-from primer.tokens import UnknownCharacterError
+from primer.tokens import BPETokenizer, UnknownCharacterError
 from primer.tokens.blocks import rejoined
 from primer.tokens.tokenizer import END_OF_TEXT, Ids, Tokenizer
 
@@ -56,9 +56,9 @@ class Encoded:
     documents: int
 
 
-def has_documents(tokenizer: Tokenizer) -> bool:
+def has_documents(tokenizer: Tokenizer) -> TypeGuard[BPETokenizer]:
     """Whether a tokenizer can mark where documents begin."""
-    return END_OF_TEXT in tokenizer.special_tokens
+    return isinstance(tokenizer, BPETokenizer) and END_OF_TEXT in tokenizer.special_tokens
 
 
 def stretches(documents: Iterable[Document], train: int) -> Iterator[Stretch]:
@@ -104,17 +104,19 @@ def jobs(found: Iterable[Stretch]) -> Iterator[list[Stretch]]:
         yield job
 
 
-def encode(job: list[Stretch], tokenizer: Tokenizer) -> Encoded:
+def encode(job: list[Stretch], tokenizer: BPETokenizer) -> Encoded:
     """The ids of a job. A special token that a text spells is ordinary characters: no text forges a border."""
-    begin = np.array([tokenizer.special_tokens[END_OF_TEXT]], dtype=tokenizer.dtype)
     parts: list[Ids] = []
-    for stretch in job:
-        if stretch.begins:
-            parts.append(begin)
+    for begins, group in groupby(job, key=lambda stretch: stretch.begins):
+        together = list(group)
         try:
-            parts.append(tokenizer.encode(stretch.text, special="text"))
+            if begins:
+                parts.append(tokenizer.encode_documents([stretch.text for stretch in together]))
+            else:
+                parts += [tokenizer.encode(stretch.text, special="text") for stretch in together]
         except UnknownCharacterError as error:
-            raise DataError(error.cause, stretch.id, "a text without it") from error
+            first = next(stretch for stretch in together if error.character in stretch.text)
+            raise DataError(error.cause, first.id, "a text without it") from error
     return Encoded(
         split=job[0].split,
         ids=np.concatenate(parts),

@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -28,6 +28,7 @@ from primer.data.manifest import MANIFEST, SPLITS, VERSION, Counts, Split, shard
 from primer.data.shards import TOKENIZER, ShardDirectory, ShardWriter
 from primer.errors import DataError, UsageError
 from primer.tokens import (
+    BPETokenizer,
     ByteTokenizer,
     CharTokenizer,
     Tokenizer,
@@ -203,12 +204,12 @@ class _Job:
         train = int((1 - self.validation_fraction) * characters)
         resume = f"{dealing.JOB} {blocks.BLOCK} {blocks.WINDOW}" if documents else ""
         with ShardWriter(path, tokenizer, source=self.about(), key=key, resume=resume) as writer:
-            if self.limit_tokens:
-                self._write_beginning(writer, tokenizer)
-            elif documents:
-                self._write_documents(writer, tokenizer, train, characters)
-            else:
+            if not has_documents(tokenizer):
                 self._write_text(writer, tokenizer, train, characters)
+            elif self.limit_tokens:
+                self._write_beginning(writer, tokenizer)
+            else:
+                self._write_documents(writer, tokenizer, train, characters)
             read = sum(counts["characters"] + counts["skipped"] for counts in writer.counts.values())
             if self.source.stamp() != stamp or (read != characters and not self.limit_tokens):
                 raise DataError("the text changed while it was read", self.source.address, "try again")
@@ -228,7 +229,7 @@ class _Job:
             self.progress("encode", position, characters)
 
     def _write_documents(
-        self, writer: ShardWriter, tokenizer: Tokenizer, train: int, characters: int
+        self, writer: ShardWriter, tokenizer: BPETokenizer, train: int, characters: int
     ) -> None:
         """Each document for itself."""
         given = jobs(stretches(self.source.documents(), train))
@@ -238,7 +239,7 @@ class _Job:
             self.progress("encode", done, characters)
 
     def _encoded(
-        self, given: Iterator[list[Stretch]], writer: ShardWriter, tokenizer: Tokenizer
+        self, given: Iterator[list[Stretch]], writer: ShardWriter, tokenizer: BPETokenizer
     ) -> Iterator[Encoded]:
         """Jobs, encoded, to be written at once; those that an earlier process did are passed over."""
         done = writer.jobs
@@ -254,7 +255,7 @@ class _Job:
                 writer.note(number)
                 noted = time.monotonic()
 
-    def _write_beginning(self, writer: ShardWriter, tokenizer: Tokenizer) -> None:
+    def _write_beginning(self, writer: ShardWriter, tokenizer: BPETokenizer) -> None:
         """Documents until there are enough tokens, for validation first.
 
         The document in which the validation part is full is cut there, and goes on in training, where it begins anew as
@@ -285,7 +286,7 @@ class _Job:
     def _survey(self, documents: bool) -> tuple[int, str]:
         """(characters, all distinct ones in the order of Unicode), refusing a text that teaches nothing.
 
-        documents: their characters, without those that would stand between them.
+        documents: their characters, without those that would stand between them; and of the distinct ones only some.
         """
         count = 0
         size = sum(size for size, _ in self.source.stamp())
@@ -298,7 +299,7 @@ class _Job:
                 self.progress("read", count, size)
                 yield piece
 
-        letters = "".join(sorted(alphabet(counted())))
+        letters = "".join(sorted((_some if documents else alphabet)(counted())))
         if not count:
             complaint = "the text is empty"
         elif not letters.strip():
@@ -340,6 +341,15 @@ def check_lengths(counts: dict[Split, Counts], where: str, context_length: int |
                 if context_length and fitting > 0
                 else "a longer text",
             )
+
+
+def _some(texts: Iterable[str]) -> set[str]:
+    """Characters of the first texts: more than one, and not only white space, where there are such. Reads them all."""
+    seen: set[str] = set()
+    for text in texts:
+        if len(seen) < 2 or not "".join(seen).strip():
+            seen.update(text)
+    return seen
 
 
 def _split(pieces: Iterator[str], train: int) -> Iterator[tuple[Split, str]]:

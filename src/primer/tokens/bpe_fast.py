@@ -14,8 +14,10 @@ from primer.tokens.tokenizer import END_OF_TEXT, Ids
 from primer.tokens.vocabulary import pairs_of
 
 
-def encoder(tokens: Sequence[bytes], pattern: PatternName) -> Callable[[str], Ids]:
-    """A function that encodes with tiktoken (https://github.com/openai/tiktoken), a text without special tokens.
+def encoder(tokens: Sequence[bytes], pattern: PatternName, end_of_text: int) -> Callable[..., Ids]:
+    """A function that encodes with tiktoken (https://github.com/openai/tiktoken).
+
+    By default nothing in a text is special; with `allowed_special={END_OF_TEXT}`, that is the id `end_of_text`.
 
     tiktoken joins neighbours whose bytes are a token, the smallest id first; `vocabulary.check_reachable` is what makes
     that the same as merging pairs. UnicodeEncodeError for what UTF-8 has no bytes for.
@@ -26,9 +28,7 @@ def encoder(tokens: Sequence[bytes], pattern: PatternName) -> Callable[[str], Id
         "primer",
         pat_str=QUICK[pattern],
         mergeable_ranks={token: place for place, token in enumerate(tokens)},
-        special_tokens={
-            END_OF_TEXT: len(tokens)
-        },  # never used; but without any it searches at every character
+        special_tokens={END_OF_TEXT: end_of_text},  # without any it searches at every character
     )
     return partial(encoding.encode_to_numpy, disallowed_special=())
 
