@@ -136,14 +136,14 @@ def tokenizer_begin(shards: ShardDirectory) -> int:
 
 SLOW = """
 import sys, time
-from primer.data import documents, prepare, shards
+from primer.data import documents, prepare, writer
 documents.JOB, prepare.NOTE_SECONDS = 300, float(sys.argv[1])
-ordinary = shards.ShardWriter.write
+ordinary = writer.ShardWriter.write
 def write(self, *values, **more):
     ordinary(self, *values, **more)
     print("wrote", flush=True)
     time.sleep(0.05)
-shards.ShardWriter.write = write
+writer.ShardWriter.write = write
 from primer.cli.main import main
 sys.exit(main(sys.argv[2:]))
 """

@@ -21,7 +21,8 @@ from primer import tokens
 from primer.assets import seal
 from primer.data.foreign import open_foreign
 from primer.data.manifest import HEADER, Manifest
-from primer.data.shards import ShardDirectory, write_shards
+from primer.data.shards import ShardDirectory
+from primer.data.writer import write_shards
 from primer.errors import DataError, PrimerError
 from primer.recipes.resolve import resolve
 from primer.tokens import BPETokenizer, CharTokenizer

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from primer.data.batches import BatchStream, evaluation_windows
-from primer.data.shards import write_shards
+from primer.data.writer import write_shards
 from primer.errors import DataError, UsageError
 from primer.tokens import CharTokenizer
 

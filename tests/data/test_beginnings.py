@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from primer.data import beginnings
 from primer.data.batches import BatchStream
 from primer.data.beginnings import aligned, document_starts, spaced
-from primer.data.shards import write_shards
+from primer.data.writer import write_shards
 from primer.errors import DataError, UsageError
 from primer.tokens import CharTokenizer
 

@@ -22,7 +22,8 @@ from primer.data import prepare as preparing
 from primer.data.documents import Stretch, in_order, jobs, stretches
 from primer.data.journal import JOURNAL
 from primer.data.prepare import prepare
-from primer.data.shards import ShardDirectory, ShardWriter
+from primer.data.shards import ShardDirectory
+from primer.data.writer import ShardWriter
 from primer.errors import DataError
 from primer.tokens import BPETokenizer, blocks
 
@@ -157,12 +158,12 @@ def test_what_goes_wrong_in_a_thread_names_the_document(tokenizer: BPETokenizer,
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from primer.data import documents, prepare, shards
+from primer.data import documents, prepare, writer
 from primer.tokens import blocks, from_json
 
 source, out, vocabulary, after = sys.argv[1:]
 documents.JOB, blocks.BLOCK, blocks.WINDOW, prepare.NOTE_SECONDS = 64, 48, 24, 0.0
-write, calls = shards.ShardWriter.write, 0
+write, calls = writer.ShardWriter.write, 0
 
 def until(*values, **more):
     global calls
@@ -171,7 +172,7 @@ def until(*values, **more):
         os.kill(os.getpid(), signal.SIGKILL)
     write(*values, **more)
 
-shards.ShardWriter.write = until
+writer.ShardWriter.write = until
 tokenizer = from_json(Path(vocabulary).read_text())
 prepare.prepare(source, tokenizer=tokenizer, out=Path(out), validation_fraction=0.3, threads=2)
 """
@@ -265,7 +266,7 @@ def test_what_is_not_as_it_was_noted_is_made_again(
 def test_shards_that_are_full_are_taken_up_too(
     tokenizer: BPETokenizer, source: Path, tmp_path: Path, small: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("primer.data.shards.SHARD_TOKENS", 100)
+    monkeypatch.setattr("primer.data.writer.SHARD_TOKENS", 100)
     initial = ShardWriter.__init__
 
     def little(self: ShardWriter, *values: object, **more: object) -> None:

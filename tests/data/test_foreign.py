@@ -18,7 +18,7 @@ from primer.data import foreign
 from primer.data.batches import BatchStream
 from primer.data.foreign import is_foreign, open_foreign
 from primer.data.layout import read_layout
-from primer.data.shards import write_shards
+from primer.data.writer import write_shards
 from primer.errors import DataError
 from primer.tokens import CharTokenizer
 from primer.tokens.gpt2 import gpt2

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from primer.assets import seal
 from primer.data.manifest import HEADER, Manifest, Shard
-from primer.data.shards import ShardDirectory, ShardWriter, write_shards
+from primer.data.shards import ShardDirectory
+from primer.data.writer import ShardWriter, write_shards
 from primer.errors import DataError, SurroundingsError, UsageError
 from primer.tokens import ByteTokenizer, CharTokenizer
 
@@ -311,7 +312,7 @@ def test_a_split_is_written_in_one_go(tmp_path):
 FULL_DISK = """
 import resource, signal, sys
 import numpy as np
-from primer.data.shards import write_shards
+from primer.data.writer import write_shards
 from primer.errors import SurroundingsError
 from primer.tokens import ByteTokenizer
 

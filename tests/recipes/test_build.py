@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from primer.data.shards import ShardDirectory, write_shards
+from primer.data.shards import ShardDirectory
+from primer.data.writer import write_shards
 from primer.errors import UsageError
 from primer.evals.likelihood import LOGITS
 from primer.models.count import parameters

@@ -25,7 +25,8 @@ from primer.corpus import NAMED, Source, open_sources
 from primer.data import documents as dealing
 from primer.data.documents import Encoded, Stretch, encode, has_documents, in_order, jobs, stretches
 from primer.data.manifest import MANIFEST, SPLITS, VERSION, Counts, Split, shard_name
-from primer.data.shards import TOKENIZER, ShardDirectory, ShardWriter
+from primer.data.shards import TOKENIZER, ShardDirectory
+from primer.data.writer import ShardWriter
 from primer.errors import DataError, UsageError
 from primer.tokens import (
     BPETokenizer,
