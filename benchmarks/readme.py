@@ -84,6 +84,42 @@ def contact_rows() -> list[tuple[str, str]]:
     ]
 
 
+def gpt2_step_rows() -> list[tuple[str, str]]:
+    """A training step of GPT-2 (124M) on a CPU."""
+    step = figures("gpt2_step")
+    share = step["primer"]["share_of_matmul_rate"]
+    faster = [
+        f"{step[name]['primer_is_faster_by']:.2f} × {name}" for name in ("transformers", "plain module")
+    ]
+    text = f"{faster[0]}, {faster[1]} of nanoGPT's structure, at {share:.0%} of the matmul rate"
+    return [("a training step of GPT-2 (124M), 4 × 256 tokens", text)]
+
+
+def tokenizer_rows() -> list[tuple[str, str]]:
+    """Byte-level BPE against the field's libraries."""
+    found = figures("tokenizer")
+    one, two = found["… ÷ tiktoken's faster way"], found["… ÷ tiktoken's batch"]
+    learned = found["learn 32,768, gpt4's pattern (s)"], found["… times as fast, gpt4"]
+    return [
+        (
+            "encoding with GPT-2's tokenizer",
+            f"{one:.2f} × tiktoken on one thread, {two:.2f} × its batch on two",
+        ),
+        (
+            f"learning 32,768 tokens from {found['text (MB)']:.0f} MB",
+            f"{learned[0]:.2f} s, {learned[1]:.1f} × as fast as `tokenizers`",
+        ),
+    ]
+
+
+def prepare_rows() -> list[tuple[str, str]]:
+    """Texts to token shards."""
+    found = figures("prepare")
+    peak = max(found[kind]["peak_mb"] for kind in ("one document", "one line"))
+    text = f"{found['share_of_the_encoder']:.0%} of the encoder's own speed, {peak} MB at most"
+    return [("`primer prepare`, documents to shards", text)]
+
+
 def gpu_rows() -> list[tuple[str, str]]:
     """Both recipes' own steps on one GPU."""
     gpu = figures("gpu")
@@ -103,6 +139,9 @@ PARTS = {
     "race": race_rows,
     "sampling": sampling_rows,
     "text": text_rows,
+    "gpt2_step": gpt2_step_rows,
+    "tokenizer": tokenizer_rows,
+    "prepare": prepare_rows,
     "gpu": gpu_rows,
 }
 

@@ -27,7 +27,7 @@ from io import BufferedReader, BufferedWriter
 from pathlib import Path
 from typing import Any
 
-from primer.errors import DataError, SurroundingsError, UsageError
+from primer.errors import DataError, SurroundingsError, UsageError, refusal
 
 BLOCK = 1 << 20
 """Bytes read at once wherever a file is hashed or copied."""
@@ -314,11 +314,9 @@ def writing(path: Path) -> Iterator[None]:
     except (urllib.error.URLError, TimeoutError, ConnectionError):
         raise  # a network's failure, not the disk's
     except OSError as error:
-        raise SurroundingsError(
-            f"cannot be written ({error.strerror or error})",
-            where=str(path),
-            hint="another folder, or free space",
-        ) from error
+        other = (f"cannot be written ({error.strerror or error})", "another folder, or free space")
+        cause, hint = refusal(error) or other
+        raise SurroundingsError(cause, where=str(path), hint=hint) from error
 
 
 def sync(path: Path) -> None:

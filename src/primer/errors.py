@@ -6,6 +6,8 @@ lines without a traceback and ends with its exit code. Our own bugs are assertio
 
 from __future__ import annotations
 
+import errno
+
 
 class PrimerError(Exception):
     """Failed while running. `cause` is one sentence, `where` a file, flag or step, `hint` one thing to try."""
@@ -55,6 +57,21 @@ class StoppedError(PrimerError):
     def __init__(self, cause: str, where: str | None = None, hint: str | None = None, exit_code: int = 130):
         super().__init__(cause, where, hint)
         self.exit_code = exit_code
+
+
+_REFUSALS = {
+    errno.ENOSPC: ("the disk is full", "free some space; what was saved before is intact"),
+    errno.EDQUOT: ("your disk quota is used up", "free some space; what was saved before is intact"),
+    errno.EROFS: ("this place is read-only", "another folder"),
+    errno.EACCES: ("no permission", "another folder, or other rights on this one"),
+    errno.EFBIG: ("files may not grow that large here", "ulimit -f unlimited, or another disk"),
+    errno.EPERM: ("not permitted", "another folder, or other rights on this one"),
+}
+
+
+def refusal(error: OSError) -> tuple[str, str] | None:
+    """(cause, hint) where the system says that it will not, and for what; None for any other failure."""
+    return _REFUSALS.get(error.errno or 0)
 
 
 def missing_extra(package: str, extra: str) -> SurroundingsError:

@@ -12,7 +12,10 @@ from typing import Any
 
 import pytest
 
+from primer.data.prepare import prepare
+from primer.data.shards import ShardDirectory
 from primer.recipes.directory import RunDirectory, find
+from primer.tokens import BPETokenizer
 from primer.training import checkpoint
 
 STEPS = 26
@@ -416,3 +419,90 @@ def test_neither_locale_nor_path_change_a_run(
     plain = strange_runs(tmp_path / "plain", "plain", forked)
     start = forked if environment is None else started_anew(environment)
     assert strange_runs(tmp_path / ("other" if name == "plain" else AWKWARD), name, start) == plain
+
+
+@dataclass(frozen=True)
+class Preparing:
+    """A text on its way into shards, and what becomes of it where nothing happens."""
+
+    words: list[str]
+    fingerprint: str
+
+
+@pytest.fixture(scope="module")
+def preparing(text: Path, tmp_path_factory: pytest.TempPathFactory) -> Preparing:
+    place = tmp_path_factory.mktemp("preparing")
+    content = text.read_text()
+    tokenizer = place / "tokenizer.json"
+    tokenizer.write_text(BPETokenizer.train([content], vocab_size=300).to_json())
+    words = ["prepare", str(text), f"--tokenizer={tokenizer}", "--out=shards"]
+    shards = prepare(text, tokenizer=str(tokenizer), out=place / "shards")
+    return Preparing(words, shards.fingerprint)
+
+
+def prepared(place: Path, preparing: Preparing) -> None:
+    """The shards are those of an undisturbed preparation, and nothing else lies beside them."""
+    assert ShardDirectory.open(place / "shards").fingerprint == preparing.fingerprint
+    assert not list(place.glob("shards.tmp-*"))
+
+
+@pytest.mark.parametrize(
+    "size", [9_000, *(pytest.param(size, marks=LONG) for size in range(500, 12_000, 500))]
+)
+def test_shards_that_may_not_grow_do_not_appear(
+    size: int, primer_process: Any, preparing: Preparing, tmp_path: Path
+) -> None:
+    done = primer_process(preparing.words, cwd=tmp_path, file_size=size)
+    assert done.code == 3
+    words = last_words(done.err)
+    assert words[0] == "error:  files may not grow that large here"
+    assert words[-1] == "try:    ulimit -f unlimited, or another disk"
+    assert not (tmp_path / "shards").exists()
+    assert primer_process(preparing.words, cwd=tmp_path).code == 0
+    prepared(tmp_path, preparing)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "size=16k",
+        "size=1m,nr_inodes=4",
+        *(pytest.param(f"size={size}k", marks=LONG) for size in range(4, 32, 4)),
+    ],
+)
+def test_a_disk_too_small_for_shards(
+    options: str, primer_process: Any, preparing: Preparing, tmp_path: Path
+) -> None:
+    (tmp_path / "disk").mkdir()
+    done = primer_process(
+        preparing.words, preparing.words, cwd=tmp_path / "disk", tmpfs=options, keep=str(tmp_path / "kept")
+    )
+    assert done.codes == [3, 0]
+    words = last_words(done.err)
+    assert words[0] == "error:  the disk is full"
+    assert words[-1].startswith("try:    free some space")
+    prepared(tmp_path / "kept", preparing)
+
+
+@pytest.mark.parametrize("after", [2, 6, *(pytest.param(after, marks=LONG) for after in range(16))])
+def test_a_disk_that_takes_so_many_writes_of_shards(
+    after: int, primer_process: Any, preparing: Preparing, tmp_path: Path
+) -> None:
+    done = primer_process(
+        preparing.words, preparing.words, cwd=tmp_path, deny_after=after, errno=errno.ENOSPC
+    )
+    assert done.codes in ([3, 0], [0, 0])
+    if done.codes[0]:
+        assert last_words(done.err)[0] == "error:  the disk is full"
+    prepared(tmp_path, preparing)
+
+
+def test_shards_where_nothing_may_be_written(
+    primer_process: Any, preparing: Preparing, tmp_path: Path
+) -> None:
+    tmp_path.chmod(0o555)
+    done = primer_process(preparing.words, cwd=tmp_path, powerless=True)
+    tmp_path.chmod(0o755)
+    assert done.code == 3
+    assert last_words(done.err)[0] == "error:  no permission"
+    assert not list(tmp_path.iterdir())

@@ -43,6 +43,12 @@ def test_importing_primer_imports_nothing_heavy() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_training_loads_no_compiler_that_nobody_asked_for() -> None:
+    """torch._dynamo and Triton cost a second and much memory."""
+    code = "import sys, primer.recipes.run; sys.exit(bool({'torch._dynamo', 'triton'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 def test_every_public_name_is_there() -> None:
     assert set(primer.__all__) <= set(dir(primer))
     for name in primer.__all__:

@@ -146,22 +146,11 @@ def explain(error: BaseException, *, debug: bool) -> int:
 
 def surroundings(error: BaseException) -> SurroundingsError | None:
     """What the system refuses (space, permission, memory) as one of our errors; None for anything else."""
-    import errno
+    from primer.errors import SurroundingsError, refusal
 
-    from primer.errors import SurroundingsError
-
-    if isinstance(error, OSError):
-        reasons = {
-            errno.ENOSPC: ("the disk is full", "free some space; what was saved before is intact"),
-            errno.EDQUOT: ("your disk quota is used up", "free some space; what was saved before is intact"),
-            errno.EROFS: ("this place is read-only", "--runs-dir=DIR elsewhere"),
-            errno.EACCES: ("no permission", "another folder, or other rights on this one"),
-            errno.EFBIG: ("files may not grow that large here", "ulimit -f unlimited, or another disk"),
-            errno.EPERM: ("not permitted", "another folder, or other rights on this one"),
-        }
-        if error.errno in reasons:
-            cause, hint = reasons[error.errno]
-            return SurroundingsError(cause, str(error.filename) if error.filename else None, hint)
+    if isinstance(error, OSError) and (refused := refusal(error)):
+        cause, hint = refused
+        return SurroundingsError(cause, str(error.filename) if error.filename else None, hint)
     text = str(error)
     if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
         return SurroundingsError(

@@ -16,6 +16,9 @@ from primer.kernels.cross_entropy import cpu, reference
 CHUNKS = {"cpu": 1 << 24, "cuda": 1 << 30}
 """Logits in memory at once: 64 MB of float32, or 2 GB of bfloat16."""
 
+HAS_TRITON = importlib.util.find_spec("triton") is not None
+"""Whether kernels can be compiled here. A constant, since a compiler must be able to see through `in_chunks`."""
+
 Implementation = Literal["auto", "reference", "cpu", "gpu"]
 
 
@@ -50,17 +53,11 @@ def in_chunks(logits: int, h: Tensor) -> bool:
     if logits <= CHUNKS["cpu"]:
         return False
     if h.device.type == "cuda":
-        return h.dtype != torch.float64 and has_triton()
+        return h.dtype != torch.float64 and HAS_TRITON
     compiled = torch.compiler.is_compiling()  # a compiler has its own way with what it can see into
     return h.device.type == "cpu" and not compiled and not torch.is_autocast_enabled("cpu")
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def has_triton() -> bool:
-    """Whether kernels can be compiled here; asked without loading anything."""
-    return importlib.util.find_spec("triton") is not None
-
-
 def held_at_once(device: str) -> int | None:
     """The most logits that training on such a device has in memory; None: all of a micro-batch."""
-    return None if device == "cuda" and not has_triton() else CHUNKS.get(device)
+    return None if device == "cuda" and not HAS_TRITON else CHUNKS.get(device)
