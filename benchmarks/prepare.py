@@ -22,7 +22,8 @@ import numpy as np
 from rich.console import Console
 
 from primer.corpus import open_source
-from primer.data.prepare import cores, prepare
+from primer.data.prepare import prepare
+from primer.device import cores
 from primer.tokens import BPETokenizer, open_tokenizer
 from receipt import write
 

@@ -42,6 +42,11 @@ def choose(requested: str = "auto", flag: str = "--train.device") -> torch.devic
     return torch.device(requested)
 
 
+def cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def set_threads(count: int) -> int:
     """Compute with `count` CPU threads (0: as many as torch found) and return the number in force."""
     import torch
@@ -227,7 +232,7 @@ def describe(device: torch.device) -> dict[str, Any]:
         "device": str(device),
         "name": _cpu_name(),
         "capability": torch.backends.cpu.get_cpu_capability(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": cores(),
         "threads": torch.get_num_threads(),
         "memory_bytes": _memory(),
         "torch": torch.__version__,

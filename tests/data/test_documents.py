@@ -24,7 +24,7 @@ from primer.data.journal import JOURNAL
 from primer.data.prepare import prepare
 from primer.data.shards import ShardDirectory
 from primer.data.writer import ShardWriter
-from primer.errors import DataError
+from primer.errors import DataError, SurroundingsError, UsageError
 from primer.tokens import BPETokenizer, blocks
 
 TEXTS = [
@@ -297,7 +297,7 @@ def limited_by_hand(
 
 
 @pytest.mark.parametrize("sizes", ["small", None])
-@pytest.mark.parametrize("limit", [100, 700, 1500, 10**6])
+@pytest.mark.parametrize("limit", [100, 700, 1500])
 @pytest.mark.parametrize("fraction", [0.01, 0.2, 0.9])
 def test_a_limit_is_kept_whatever_the_jobs(
     sizes: str | None,
@@ -324,6 +324,51 @@ def test_a_limit_is_kept_whatever_the_jobs(
         content = b"".join(tokenizer.token_bytes(each) for each in side)
         assert shards.counts[split]["bytes"] == len(content)
         assert shards.counts[split]["characters"] == sum((byte & 0xC0) != 0x80 for byte in content)
+
+
+def test_a_limit_far_beyond_the_text_is_refused(
+    tokenizer: BPETokenizer, source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Validation, its part of the limit, would have been most of the text."""
+    held = sum(map(len, by_hand(tokenizer, TEXTS, 10**6)))
+    with pytest.raises(DataError, match=f"holds {held:,} tokens, far fewer than limit_tokens=1,000,000"):
+        prepare(source, tokenizer=tokenizer, out=tmp_path / "far", limit_tokens=10**6)
+    assert not list(tmp_path.glob("far*"))
+    near = prepare(source, tokenizer=tokenizer, out=tmp_path / "near", limit_tokens=held + 50)
+    assert sum(map(len, ids(near))) >= held
+    assert "the text ended after" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["threads", "limit_tokens"])
+def test_nothing_negative_is_asked_for(
+    name: str, tokenizer: BPETokenizer, source: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=f"{name} must not be negative, got -1"):
+        prepare(source, tokenizer=tokenizer, out=tmp_path / "out", **{name: -1})
+
+
+@pytest.mark.parametrize("failure", [KeyboardInterrupt(), OSError(28, "No space left on device")])
+def test_work_that_ends_while_it_is_being_finished_is_kept(
+    failure: BaseException, tokenizer: BPETokenizer, source: Path, tmp_path: Path, small: None,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    """The last moment is one as well: everything was written, and only the name was missing."""
+    whole = prepare(source, tokenizer=tokenizer, out=tmp_path / "whole", validation_fraction=0.3)
+    monkeypatch.setattr("primer.data.prepare.NOTE_SECONDS", 0.0)
+    out = tmp_path / "broken"
+
+    def fail(path: Path) -> None:
+        raise failure
+
+    with monkeypatch.context() as broken:
+        broken.setattr("primer.data.writer.sync", fail)
+        with pytest.raises((KeyboardInterrupt, SurroundingsError)):
+            prepare(source, tokenizer=tokenizer, out=out, validation_fraction=0.3)
+    assert not out.exists()
+    shards = prepare(source, tokenizer=tokenizer, out=out, validation_fraction=0.3)
+    assert "going on after job" in caplog.text
+    assert (shards.fingerprint, shards.counts) == (whole.fingerprint, whole.counts)
+    assert {file.name for file in out.iterdir()} == {file.name for file in (tmp_path / "whole").iterdir()}
 
 
 def test_a_limit_holds_no_long_document_in_memory(

@@ -11,7 +11,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoTokenizer
 from transformers.models.gpt2.tokenization_gpt2 import GPT2Tokenizer
 
-from primer.exchange.characters import byte_characters, from_tokenizer_json, tokenizer_json
+from primer.exchange.characters import from_tokenizer_json, tokenizer_json
 from primer.exchange.tokenizer_files import read_tokenizer, write_tokenizer
 from primer.tokens.char import ByteTokenizer, CharTokenizer
 
@@ -47,13 +47,6 @@ def test_a_character_that_was_never_seen_is_an_error_there_as_well() -> None:
     other = library(CharTokenizer("ab"))
     with pytest.raises(Exception, match="UNK"):
         other.encode("abc")
-
-
-def test_bytes_are_spelt_as_gpt2_spells_them() -> None:
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    assert sorted(byte_characters()) == sorted(alphabet)
-    spelt = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False).pre_tokenize_str("é \n")
-    assert [word for word, _ in spelt] == ["".join(byte_characters()[byte] for byte in "é \n".encode())]
 
 
 @pytest.mark.parametrize("tokenizer", [CharTokenizer(CHARACTERS), ByteTokenizer()], ids=["char", "byte"])

@@ -85,6 +85,15 @@ def test_training_goes_on_in_its_vocabulary(run: primer.Run, tmp_path: Path) -> 
     assert again.tokenizer.fingerprint == run.tokenizer.fingerprint
 
 
+def test_a_padded_table_is_taken_as_one(
+    theirs: Folder, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(theirs.path, tmp_path / "padded")
+    Folder(tmp_path / "padded", vocab_size=50304, n_embd=8, n_head=2, n_layer=1)
+    assert main(["import", str(tmp_path / "padded"), f"--runs-dir={tmp_path / 'runs'}"]) == 0
+    assert "the last 47 rows of the embedding are no token's" in caplog.text
+
+
 def test_a_vocabulary_of_another_model_is_refused(
     theirs: Folder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -365,7 +365,7 @@ DAMAGED: dict[str, tuple[Callable[[Folder], object], str]] = {
     "no settings": (removed("config.json"), "no config.json is here"),
     "empty settings": (written("config.json", b""), "this is no JSON"),
     "half the settings": (written("config.json", b'{"n_head": 3, '), "this is no JSON"),
-    "settings in another encoding": (written("config.json", '{"a": "é"}'.encode("latin-1")), "this is no JSON"),
+    "settings in another encoding": (written("config.json", '{"a": "é"}'.encode("latin-1")), "is not UTF-8"),
     "settings nested without end": (written("config.json", b"[" * 200_000), "this is no JSON"),
     "a list of settings": (written("config.json", b"[1]"), "this JSON is no object"),
     "an empty index": (indexed({}), "the index has no weight_map"),

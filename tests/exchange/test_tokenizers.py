@@ -272,9 +272,9 @@ def test_a_split_that_removes_what_does_not_match_is_the_same(text: str) -> None
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("tokenizer.json", b"{", "not JSON"),
-        ("tokenizer.json", b"[" * 100_000, "not JSON"),
-        ("tokenizer.json", b"[]", "no JSON object"),
+        ("tokenizer.json", b"{", "no JSON"),
+        ("tokenizer.json", b"[" * 100_000, "no JSON"),
+        ("tokenizer.json", b"[]", "JSON is no object"),
         ("tokenizer.json", b"\xff", "not UTF-8"),
         ("vocab.json", b'{"a": "b"}', "whole number"),
         ("merges.txt", b"#version: 0.2 - pattern: gpt9\n", "no pattern 'gpt9'"),

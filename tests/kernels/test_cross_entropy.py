@@ -79,10 +79,12 @@ def test_few_logits_are_computed_at_once(monkeypatch: pytest.MonkeyPatch) -> Non
     h = torch.randn(4, 2)
     assert in_chunks(CHUNKS["cpu"] + 1, h)
     assert not in_chunks(CHUNKS["cpu"], h)
+    assert not in_chunks(CHUNKS["cpu"] + 1, h.bfloat16())
     with torch.autocast("cpu", torch.bfloat16):
         assert not in_chunks(CHUNKS["cpu"] + 1, h)
-    assert held_at_once("cpu") == CHUNKS["cpu"]
-    assert held_at_once("mps") is None
+    assert held_at_once("cpu", narrow=False) == CHUNKS["cpu"]
+    assert held_at_once("cpu", narrow=True) is None
+    assert held_at_once("mps", narrow=False) is None
 
 
 needs_triton = pytest.mark.skipif(
@@ -142,3 +144,12 @@ def test_the_kernel_bears_large_logits() -> None:
     losses = overwritten(z, torch.tensor([1, 0], device=device), None, {})
     assert losses.tolist() == pytest.approx([100.0, 0.31326], abs=1e-4)
     assert z[0].tolist() == pytest.approx([1.0, -1.0, 0.0], abs=1e-6)
+
+
+@needs_triton
+@pytest.mark.parametrize("target", [-100, -1, 3, 10**6])
+def test_the_kernel_makes_no_number_of_a_target_that_is_none(target: int) -> None:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    z = torch.randn(2, 3, device=device)
+    losses = overwritten(z, torch.tensor([target, 1], device=device), None, {})
+    assert losses.isnan().tolist() == [True, False]

@@ -51,6 +51,44 @@ def test_gpt2_is_the_size_that_was_published_and_a_step_half_a_million_tokens() 
     assert config.train.steps * 524_288 == pytest.approx(10e9, rel=1e-3)
 
 
+PUBLISHED = {
+    "gpt2-124m": {  # Radford et al. 2019, table 2; Brown et al. 2020, table 2.1 and appendix B; build-nanogpt
+        "model.context_length": 1024, "model.d_model": 768, "model.n_layers": 12, "model.n_heads": 12,
+        "model.norm": "pre", "model.norm_type": "layernorm", "model.positions": "learned", "model.bias": True,
+        "model.activation": "gelu", "model.tied_head": True, "model.init": "gpt2", "model.init_std": 0.02,
+        "model.depth_scaled_init": True, "model.vocab_multiple": 128, "data.validation_fraction": 0.01,
+        "optim.name": "adamw", "optim.lr": 6e-4, "optim.betas": (0.9, 0.95), "optim.eps": 1e-8,
+        "optim.weight_decay": 0.1, "optim.clip": 1.0, "schedule.shape": "cosine", "schedule.warmup": 715,
+        "schedule.final": 0.1, "train.steps": 19073, "train.batch_size": 512,
+    },
+    "gpt2-124m-modern": {  # modded-nanogpt, train_gpt_simple.py
+        "model.n_heads": 6, "model.norm_type": "rmsnorm", "model.positions": "rotary", "model.qk_norm": True,
+        "model.attention_gain": 1.3576, "model.activation": "relu2", "model.bias": False, "model.tied_head": False,
+        "model.embedding_norm": True, "model.zero_init_projections": True, "model.zero_init_head": True,
+        "model.logit_soft_cap": 15.0, "data.order": "documents", "optim.name": "muon", "optim.muon_lr": 0.035,
+        "optim.muon_weight_decay": 0.025, "optim.muon_momentum": 0.95, "optim.lr": 0.01,
+        "optim.embedding_lr": 0.3, "optim.head_lr": 0.003125, "optim.betas": (0.8, 0.95), "optim.eps": 1e-10,
+        "optim.weight_decay": 0.0, "schedule.shape": "wsd", "schedule.warmup": 0, "schedule.decay": 0.7,
+        "schedule.final": 0.0, "train.steps": 3250, "train.batch_size": 512,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("recipe", PUBLISHED)
+def test_a_recipe_says_what_its_sources_say(recipe: str) -> None:
+    config = resolve(recipe).config
+    found = {
+        name: getattr(getattr(config, name.split(".")[0]), name.split(".")[1]) for name in PUBLISHED[recipe]
+    }
+    assert found == PUBLISHED[recipe]
+
+
+def test_muon_takes_queries_keys_and_values_apart() -> None:
+    _, groups = optimizers("gpt2-124m-modern")
+    (muon,) = (group for group in groups if isinstance(group, Muon))
+    assert muon.rows == {f"layers.{n}.attention.qkv.weight": (24, 24, 24) for n in range(2)}
+
+
 def test_gpt2_decays_matrices_and_nothing_else() -> None:
     model, groups = optimizers("gpt2-124m")
     decayed = {name for group in groups if group.weight_decay for name in group.parameters}

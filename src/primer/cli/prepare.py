@@ -184,9 +184,10 @@ class Progress:
             return
         self.said = now
         speed = (done - self.before) / max(now - self.started, 1e-9)
-        share = f"{done / total:.0%}" if total else f"{done:,} characters"
-        left = f", {duration((total - done) / speed)} left" if total and speed else ""
-        text = f"{stage}: {share}, {speed / 1e6:.1f} million characters/s{left}"
+        unit = "tokens" if stage == "tokens" else "characters"
+        share = f"{done / total:.0%}" if total else f"{done:,} {unit}"
+        left = f", {duration(max(total - done, 0) / speed)} left" if total and speed else ""
+        text = f"{stage}: {share}, {speed / 1e6:.1f} million {unit}/s{left}"
         print(
             f"\r\x1b[K{text}" if self.live else text,
             end="" if self.live else "\n",

@@ -226,7 +226,10 @@ def read_parquet(path: Path, name: str, decoding: Decoding) -> Iterator[Document
         with reading(path) as file:
             table = pyarrow.parquet.ParquetFile(file)
             if decoding.field not in table.schema_arrow.names:
-                columns = [each.name for each in table.schema_arrow if pyarrow.types.is_string(each.type)]
+                texts = (pyarrow.types.is_string, pyarrow.types.is_large_string)
+                columns = [
+                    each.name for each in table.schema_arrow if any(is_text(each.type) for is_text in texts)
+                ]
                 hint = f"--data.field={columns[0]}" if columns else "a file with a column of text"
                 raise DataError(f'no column "{decoding.field}"', where=str(path), hint=hint)
             number = 0

@@ -12,6 +12,7 @@ from primer.assets import BLOCK, Asset, find, sha256_of, sha256_of_lines
 from primer.corpus import hub, python_docs
 from primer.corpus.document import SEPARATOR, Document
 from primer.corpus.readers import (
+    PACKED,
     Decoding,
     read_jsonl,
     read_parquet,
@@ -65,6 +66,11 @@ class Source:
         """(bytes, last change in ns) of every file: differs when a text changed under its reader."""
         states = [path.stat() for _, path in self.files]
         return tuple((state.st_size, state.st_mtime_ns) for state in states)
+
+    @property
+    def packed(self) -> bool:
+        """Whether a file's bytes say little about how much text is in it."""
+        return any(path.suffix.lower() in (*PACKED, ".parquet") for _, path in self.files)
 
     def documents(self) -> Iterator[Document]:
         """Every document in order; a long text file arrives in pieces (`Document.part`)."""

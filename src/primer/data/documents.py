@@ -53,7 +53,6 @@ class Encoded:
     characters: int
     size: int
     """Bytes of UTF-8."""
-    documents: int
 
 
 def has_documents(tokenizer: Tokenizer) -> TypeGuard[BPETokenizer]:
@@ -124,7 +123,6 @@ def encode(job: list[Stretch], tokenizer: BPETokenizer) -> Encoded:
         size=sum(
             len(stretch.text) if stretch.text.isascii() else len(stretch.text.encode()) for stretch in job
         ),
-        documents=sum(stretch.begins for stretch in job),
     )
 
 

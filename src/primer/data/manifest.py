@@ -57,7 +57,7 @@ class Manifest:
             raise DataError(
                 f"this is no shard directory: it has no {MANIFEST}",
                 str(path.parent),
-                "primer train makes it again",
+                "another folder, or primer prepare",
             )
         fields = unseal(read_small(path), str(path))
         kind, version = fields.pop("kind", None), fields.pop("version", None)

@@ -27,6 +27,7 @@ from primer.data.documents import Encoded, Stretch, encode, has_documents, in_or
 from primer.data.manifest import MANIFEST, SPLITS, VERSION, Counts, Split, shard_name
 from primer.data.shards import TOKENIZER, ShardDirectory
 from primer.data.writer import ShardWriter
+from primer.device import cores
 from primer.errors import DataError, UsageError
 from primer.tokens import (
     BPETokenizer,
@@ -45,7 +46,8 @@ NOTE_SECONDS = 10.0
 """How often it is noted how far the work is: what a killed process loses at most."""
 
 Progress = Callable[[str, int, int], None]
-"""Called with a stage and characters: ("read", so far, at most) first, then ("encode", so far, all)."""
+"""Called with a stage and how far it is: ("read", characters so far, bytes of the files), then ("encode", characters,
+all of them); or, with a limit, ("tokens", so far, the limit). A total of 0 is not known (of packed files)."""
 
 
 def prepare(
@@ -74,6 +76,9 @@ def prepare(
     """
     if not 0 < validation_fraction < 1:
         raise UsageError(f"data.validation_fraction must lie between 0 and 1, got {validation_fraction}")
+    for name, value in (("threads", threads), ("limit_tokens", limit_tokens)):
+        if value < 0:
+            raise UsageError(f"{name} must not be negative, got {value}", hint="0")
     specs = [spec] if isinstance(spec, str | Path) else list(spec)
     source = open_sources(
         specs,
@@ -124,11 +129,6 @@ def is_prepared(spec: str | Path) -> bool:
         and os.path.isfile(folder / MANIFEST)
         and any(os.path.isfile(folder / name) for name in beside)
     )
-
-
-def cores() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _silent(stage: str, done: int, total: int) -> None:
@@ -280,9 +280,17 @@ class _Job:
                 elif len(ids):
                     writer.write(split, ids)
             done = sum(writer.counts[split]["tokens"] for split in SPLITS)
-            self.progress("encode", done, self.limit_tokens)
+            self.progress("tokens", done, self.limit_tokens)
             if done >= self.limit_tokens:
                 return
+        done = sum(writer.counts[split]["tokens"] for split in SPLITS)
+        if done < self.limit_tokens / 2:  # validation would be another part of it than was asked for
+            raise DataError(
+                f"the text holds {done:,} tokens, far fewer than limit_tokens={self.limit_tokens:,}",
+                self.source.address,
+                "leave --limit-tokens out",
+            )
+        log.warning("the text ended after %s of %s tokens", f"{done:,}", f"{self.limit_tokens:,}")
 
     def _survey(self, documents: bool) -> tuple[int, str]:
         """(characters, all distinct ones in the order of Unicode), refusing a text that teaches nothing.
@@ -290,7 +298,7 @@ class _Job:
         documents: their characters, without those that would stand between them; and of the distinct ones only some.
         """
         count = 0
-        size = sum(size for size, _ in self.source.stamp())
+        size = 0 if self.source.packed else sum(size for size, _ in self.source.stamp())
 
         def counted() -> Iterator[str]:
             nonlocal count

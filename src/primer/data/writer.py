@@ -172,15 +172,18 @@ class ShardWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        committed = False
         try:
             if kind is None:
                 with writing(self.path):
                     self._commit()
+                committed = True
         finally:
             if self._open is not None:
                 with suppress(OSError):  # a full disk says so again
                     self._open.file.close()
-            if self.jobs and kind is not None and not issubclass(kind, DataError):
+            useless = committed or (kind is not None and issubclass(kind, DataError))
+            if self.jobs and not useless:
                 with suppress(OSError):
                     self._temporary.rename(temporary_name(self.path, owned=False))
             shutil.rmtree(self._temporary, ignore_errors=True)
@@ -189,7 +192,6 @@ class ShardWriter:
         self._close_shard()
         fingerprint = self._tokenizer.fingerprint
         manifest = Manifest(self._key, self._source, fingerprint, self.counts, self._shards)
-        (self._temporary / JOURNAL).unlink(missing_ok=True)
         for name, content in ((TOKENIZER, self._tokenizer.to_json()), (MANIFEST, manifest.to_json())):
             with (self._temporary / name).open("xb") as file:
                 file.write(content.encode())
@@ -201,6 +203,8 @@ class ShardWriter:
         except OSError:
             if not self.path.is_dir():  # else another process was faster: its shards stay, ours go
                 raise
+        else:
+            (self.path / JOURNAL).unlink(missing_ok=True)  # not before: until then one can go on from it
         sync(self.path.parent)
 
 

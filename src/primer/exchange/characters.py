@@ -10,6 +10,7 @@ from typing import Any
 
 from primer.errors import DataError
 from primer.tokens.char import ByteTokenizer, CharTokenizer
+from primer.tokens.gpt2 import spelling
 
 
 def tokenizer_json(tokenizer: CharTokenizer | ByteTokenizer) -> dict[str, Any]:
@@ -26,7 +27,11 @@ def tokenizer_json(tokenizer: CharTokenizer | ByteTokenizer) -> dict[str, Any]:
         }
         after: dict[str, Any] = {"type": "Fuse"}
     else:
-        model = {"type": "BPE", "vocab": {c: n for n, c in enumerate(byte_characters())}, "merges": []}
+        model = {
+            "type": "BPE",
+            "vocab": {spelt: byte for byte, spelt in sorted(spelling().items())},
+            "merges": [],
+        }
         model |= {"dropout": None, "unk_token": None, "fuse_unk": False, "byte_fallback": False}
         model |= {"continuing_subword_prefix": None, "end_of_word_suffix": None, "ignore_merges": False}
         before = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
@@ -64,13 +69,3 @@ def _essence(values: dict[str, Any]) -> list[Any]:
     model = values["model"]
     inner = [model.get(key) for key in ("type", "vocab", "merges", "unk_token", "dropout")]
     return [*inner, *(values.get(key) for key in ("added_tokens", "normalizer", "pre_tokenizer"))]
-
-
-def byte_characters() -> str:
-    """The character that stands for each byte in GPT-2's vocabulary files: itself where it can be seen.
-
-    The others, spaces and control characters among them, are U+0100 and on, in the order of the bytes.
-    """
-    visible = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
-    hidden = [byte for byte in range(256) if byte not in visible]
-    return "".join(chr(byte) if byte in visible else chr(0x100 + hidden.index(byte)) for byte in range(256))

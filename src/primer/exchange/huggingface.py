@@ -17,6 +17,7 @@ from torch import Tensor
 
 from primer.assets import log, whole_folder
 from primer.errors import DataError, SurroundingsError, UsageError
+from primer.exchange.files import read_json
 from primer.exchange.gpt2 import (
     MASK,
     is_transposed,
@@ -25,7 +26,7 @@ from primer.exchange.gpt2 import (
     to_config,
     to_settings,
 )
-from primer.exchange.tensors import WHOLE, Stored, opened, read_json
+from primer.exchange.tensors import WHOLE, Stored, opened
 from primer.exchange.tokenizer_files import write_tokenizer
 from primer.models.config import GPTConfig
 from primer.models.gpt import GPT

@@ -4,7 +4,6 @@ One file (model.safetensors), or several with an index beside them (model.safete
 opened: to open one is to run what is in it.
 """
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -16,10 +15,9 @@ from torch import Tensor
 
 from primer.assets import reading, sha256_of
 from primer.errors import DataError
+from primer.exchange.files import read_json
 
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
-LARGEST_JSON = 1 << 26
-"""Bytes of a JSON file that are read at most."""
 COMPLETE = "another copy of the folder: this file is damaged or incomplete"
 CONVERT = (
     "transformers.AutoModelForCausalLM.from_pretrained(OLD).save_pretrained(NEW), which writes safetensors"
@@ -74,21 +72,6 @@ def weight_files(folder: Path) -> dict[Path, set[str] | None]:
 def hashes(folder: Path) -> dict[str, str]:
     """SHA-256 of each weight file by its name: what these very weights are recognised by."""
     return {file.name: sha256_of(file) for file in weight_files(folder)}
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """A JSON object from a file. DataError for anything else."""
-    with reading(file) as stream:
-        content = stream.read(LARGEST_JSON + 1)
-    try:
-        if len(content) > LARGEST_JSON:
-            raise ValueError("too large")
-        value = json.loads(content.decode("utf-8"))
-    except (ValueError, RecursionError) as error:  # which covers bytes that are no UTF-8
-        raise DataError(f"this is no JSON: {error}", str(file), "another copy of this file") from error
-    if not isinstance(value, dict):
-        raise DataError("this JSON is no object", str(file), "another copy of this file")
-    return value
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from primer.exchange import tokenizers as byte_pairs
 from primer.exchange.characters import from_tokenizer_json, tokenizer_json
-from primer.exchange.tensors import read_json
+from primer.exchange.files import read_json
 from primer.tokens.bpe import BPETokenizer
 from primer.tokens.char import ByteTokenizer, CharTokenizer
 from primer.tokens.tokenizer import Tokenizer
@@ -16,7 +16,7 @@ from primer.tokens.tokenizer import Tokenizer
 def write_tokenizer(tokenizer: Tokenizer, folder: Path, context_length: int) -> None:
     """Write what transformers' AutoTokenizer reads as a tokenizer with the same ids."""
     if isinstance(tokenizer, BPETokenizer):
-        byte_pairs.write_tokenizer(tokenizer, folder)
+        byte_pairs.write_tokenizer(tokenizer, folder, context_length)
         return
     assert isinstance(tokenizer, CharTokenizer | ByteTokenizer), "a tokenizer of another kind"
     about = {

@@ -12,21 +12,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from primer.assets import reading, replacing
+from primer.assets import replacing
 from primer.errors import DataError
+from primer.exchange.files import read_json, read_text
 from primer.tokens.bpe import BPETokenizer
 from primer.tokens.gpt2 import from_spellings, spelled
 from primer.tokens.patterns import PATTERNS, QUICK, PatternName
 from primer.tokens.tokenizer import END_OF_TEXT
 
-LARGEST = 1 << 28
-"""Bytes of a file that are read at most."""
-
 HEADER = "#version: 0.2"
 """The first line of merges.txt. Behind it we name a pattern other than GPT-2's; other programs skip the line."""
 
 
-def write_tokenizer(tokenizer: BPETokenizer, folder: Path) -> None:
+def write_tokenizer(tokenizer: BPETokenizer, folder: Path, context_length: int | None = None) -> None:
     """Write tokenizer.json, tokenizer_config.json, vocab.json and merges.txt into `folder`, which is made if need be.
 
     vocab.json and merges.txt have no place for a pattern: other programs take it for GPT-2's, and should be given
@@ -37,7 +35,9 @@ def write_tokenizer(tokenizer: BPETokenizer, folder: Path) -> None:
     header = HEADER if tokenizer.pattern == "gpt2" else f"{HEADER} - pattern: {tokenizer.pattern}"
     files = {
         "tokenizer.json": json.dumps(to_tokenizer_json(tokenizer), ensure_ascii=False, indent=1),
-        "tokenizer_config.json": json.dumps(to_config(tokenizer), ensure_ascii=False, indent=1),
+        "tokenizer_config.json": json.dumps(
+            to_config(tokenizer, context_length), ensure_ascii=False, indent=1
+        ),
         "vocab.json": json.dumps(vocabulary, ensure_ascii=False),
         "merges.txt": "".join(f"{line}\n" for line in [header, *merges]),
     }
@@ -55,23 +55,23 @@ def read_tokenizer(folder: Path) -> BPETokenizer:
     folder = Path(folder)
     whole, vocabulary, merges = (folder / name for name in ("tokenizer.json", "vocab.json", "merges.txt"))
     if whole.is_file():
-        return from_tokenizer_json(_read_json(whole), where=str(whole))
+        return from_tokenizer_json(read_json(whole), where=str(whole))
     if not (vocabulary.is_file() and merges.is_file()):
         raise DataError(
             "there is no tokenizer here: neither tokenizer.json nor vocab.json with merges.txt",
             str(folder),
             "a folder that save_pretrained wrote",
         )
-    header, *lines = _read_text(merges).removesuffix("\n").split("\n")
+    header, *lines = read_text(merges).removesuffix("\n").split("\n")
     if not header.startswith("#version"):  # which is a comment, and may be missing
         header, lines = "", [header, *lines]
     named = re.search("pattern: ([a-z0-9]+)$", header)
     pattern = named.group(1) if named else "gpt2"
     if pattern not in PATTERNS:
         raise DataError(f"no pattern {pattern!r} is known", str(merges), "upgrade gpt-primer")
-    known = _read_json(vocabulary)
+    known = read_json(vocabulary)
     added = folder / "added_tokens.json"
-    special = _beyond(known, 256 + len(lines)) | (_read_json(added) if added.is_file() else {})
+    special = _beyond(known, 256 + len(lines)) | (read_json(added) if added.is_file() else {})
     return _made(
         known, [line.split(" ") for line in lines], cast(PatternName, pattern), special, str(vocabulary)
     )
@@ -128,13 +128,15 @@ def _byte_level(*, use_regex: bool) -> dict[str, Any]:
     return {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": use_regex}
 
 
-def to_config(tokenizer: BPETokenizer) -> dict[str, Any]:
+def to_config(tokenizer: BPETokenizer, context_length: int | None = None) -> dict[str, Any]:
     """What tokenizer_config.json says: which class `transformers` makes, and what its special tokens are for."""
     config: dict[str, Any] = {
         "tokenizer_class": "GPT2Tokenizer" if tokenizer.pattern == "gpt2" else "PreTrainedTokenizerFast",
         "add_prefix_space": False,
         "clean_up_tokenization_spaces": False,
     }
+    if context_length:
+        config["model_max_length"] = context_length
     if END_OF_TEXT in tokenizer.special_tokens:
         config |= {"bos_token": END_OF_TEXT, "eos_token": END_OF_TEXT, "unk_token": END_OF_TEXT}
     return config
@@ -279,24 +281,3 @@ def _foreign(part: str, what: str, where: str) -> DataError:
         where,
         "a tokenizer such as GPT-2's",
     )
-
-
-def _read_text(path: Path) -> str:
-    with reading(path) as file:
-        content = file.read(LARGEST + 1)
-    if len(content) > LARGEST:
-        raise DataError(f"this file is larger than {LARGEST >> 20} MiB", str(path), "another file")
-    try:
-        return content.decode()
-    except UnicodeDecodeError as error:
-        raise DataError(f"byte {error.start} is not UTF-8", str(path), "another file") from error
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        fields = json.loads(_read_text(path))
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"this is not JSON: {error}", str(path), "another file") from error
-    if not isinstance(fields, dict):
-        raise DataError("this is no JSON object", str(path), "another file")
-    return fields

@@ -118,6 +118,8 @@ class GPT(nn.Module):
         """
         if tokens.device.type == "cpu" and not torch.compiler.is_compiling():
             check_ids(tokens, self.config.vocab_size)
+            if targets is not None:
+                check_ids(targets, self.config.vocab_size, "the targets")
         log_p = None  # (B, T, K, V)
         if self.counts is not None:
             log_p = self.counts(tokens, cache.recent if cache else None, starts)

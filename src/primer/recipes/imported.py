@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from primer import device as devices
-from primer.assets import write_atomically
+from primer.assets import log, write_atomically
 from primer.errors import DataError, UsageError
 from primer.exchange.hub import fetch, hub_name
 from primer.exchange.huggingface import read_config, read_gpt2
@@ -21,6 +21,9 @@ from primer.recipes.run import directory_name, now, versions
 from primer.recipes.weights import model_fingerprint
 from primer.tokens import Tokenizer, open_tokenizer
 from primer.training import checkpoint
+
+PADDING = 128
+"""Fewer rows than this may stand behind the tokenizer's last one: tables are padded to multiples of 64 or 128."""
 
 
 @dataclass(frozen=True)
@@ -51,12 +54,15 @@ def import_model(
     origin = locate(source, revision)
     model = read_config(origin.folder)
     words = open_tokenizer(tokenizer) if tokenizer is not None else read_tokenizer(origin.folder)
-    if words.vocab_size != model.vocab_size:
+    padding = model.vocab_size - words.vocab_size
+    if padding and not (0 < padding < PADDING and model.vocab_size % 64 == 0):
         raise DataError(
             f"the model has {model.vocab_size} tokens and its tokenizer {words.vocab_size}: they belong to two models",
             where=str(tokenizer or origin.folder),
             hint="the tokenizer's files from where the weights come from",
         )
+    if padding:
+        log.warning("the last %d rows of the embedding are no token's: they are taken as padding", padding)
     _, weights = read_gpt2(origin.folder)
     config = RunConfig(recipe=origin.name, about=origin.about, model=model, data=DataConfig(source=""))
     run = directory.create(Path(runs_dir), directory_name(config))

@@ -96,7 +96,7 @@ def training_bytes(config: RunConfig, rows: int, device: str) -> count.TrainingB
     """What has to be in memory for so many rows at once."""
     from primer.kernels import cross_entropy
 
-    logits = cross_entropy.held_at_once(device)
+    logits = cross_entropy.held_at_once(device, narrow=config.train.precision in ("bf16", "fp16"))
     return count.training_bytes(config.model, rows, optimizer=config.optim.name, logits=logits)
 
 

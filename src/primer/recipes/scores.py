@@ -35,7 +35,8 @@ def of_text(run: "Run", text: str | Path | None, unknown: Unknown) -> dict[str, 
     skipped = 0
     if text is None:
         shards = open_data(run.config, run.directory, World())
-        ids = np.asarray(shards.tokens("validation")[:])
+        limit = run.config.train.evaluate_tokens  # what training looked at is what is compared with it
+        ids = np.asarray(shards.tokens("validation")[: limit + 1 if limit else None])
     else:
         check_target(text)
         data = run.config.data

@@ -54,6 +54,7 @@ def _opened(config: RunConfig, tokenizer: Tokenizer | None) -> ShardDirectory:
     """Shards that exist. Their tokenizer is theirs: another one that was asked for is refused."""
     data = config.data
     shards = ShardDirectory.open(data.source)
+    inherited = tokenizer is not None
     if tokenizer is None and data.tokenizer != "char":
         tokenizer = open_tokenizer(data.tokenizer)
     theirs = shards.tokenizer
@@ -62,7 +63,9 @@ def _opened(config: RunConfig, tokenizer: Tokenizer | None) -> ShardDirectory:
         raise UsageError(
             "these shards were made with another tokenizer than the one that was asked for",
             where=data.source,
-            hint=f"--data.tokenizer={Path(data.source) / TOKENIZER}",
+            hint="the text itself, or primer prepare it with the tokenizer.json of the run to start from"
+            if inherited
+            else f"--data.tokenizer={Path(data.source) / TOKENIZER}",
         )
     check_lengths(shards.counts, data.source, config.model.context_length)
     return shards

@@ -44,7 +44,7 @@ def open_tokenizer(spec: str | Path) -> Tokenizer:
     if not path.is_file():
         raise UsageError(
             f"unknown tokenizer {str(spec)!r}",
-            hint=f"char, {', '.join(NAMED)}, or a file that `primer tokenizer train` wrote",
+            hint=f"{', '.join(NAMED)}, or a file that `primer tokenizer train` wrote",
         )
     with reading(path) as file:
         content = file.read(LARGEST_FILE)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +12,7 @@ from typing import Any, Literal, SupportsIndex
 import numpy as np
 
 from primer.assets import log, seal
+from primer.device import cores
 from primer.errors import DataError, UsageError, missing_extra
 from primer.tokens import bpe_fast
 from primer.tokens.blocks import BLOCK, blocks
@@ -147,7 +147,7 @@ class BPETokenizer:
             return [self.encode(text, special) for text in texts]
         jobs = [(number, job) for number, text in enumerate(texts) for job in self._jobs(text, special)]
         work = list(_groups(jobs))
-        with ThreadPoolExecutor(threads or _cores()) as pool:
+        with ThreadPoolExecutor(threads or cores()) as pool:
             done = pool.map(lambda group: [self._run(texts[number], job) for number, job in group], work)
             parts: list[list[Ids]] = [[] for _ in texts]
             for group, arrays in zip(work, done, strict=True):
@@ -270,11 +270,6 @@ def _groups(jobs: Sequence[tuple[int, Job]]) -> Iterator[Sequence[tuple[int, Job
             first, size = place + 1, 0
     if first < len(jobs):
         yield jobs[first:]
-
-
-def _cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _pieces(texts: Iterable[str]) -> Iterator[str]:

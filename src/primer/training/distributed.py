@@ -5,12 +5,14 @@ only one that reads it. One process needs none of this, and every function here 
 """
 
 import gc
+import itertools
 import os
 import secrets
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -66,13 +68,33 @@ class World:
     @contextmanager
     def first_goes_ahead(self) -> Iterator[None]:
         """The first process goes through alone, then the others follow: it makes what they only open."""
-        if self.size > 1 and not self.is_first:
-            dist.barrier()
+        if self.size == 1:
+            yield
+            return
+        store = dist.distributed_c10d._get_default_store()
+        turn = f"primer_ahead_{next(_TURNS)}"
+        if not self.is_first:
+            _wait_for(store, turn)
         try:
             yield
         finally:  # also where it failed: the others are to fail as well, and not to wait
-            if self.size > 1 and self.is_first:
-                dist.barrier()
+            if self.is_first:
+                store.set(turn, "passed")
+
+
+_TURNS = itertools.count()
+"""Every process counts how often one has gone ahead, in the same order."""
+
+
+def _wait_for(store: dist.Store, key: str) -> None:
+    """However long it takes (a barrier of torch's gives up after minutes, and preparing FineWeb takes hours).
+
+    Where the first process died, torchrun ends this one.
+    """
+    while True:
+        with suppress(dist.DistStoreError):  # it has waited long enough, for once
+            store.wait([key], timedelta(minutes=5))
+            return
 
 
 def place() -> World:

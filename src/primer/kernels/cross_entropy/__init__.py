@@ -55,9 +55,15 @@ def in_chunks(logits: int, h: Tensor) -> bool:
     if h.device.type == "cuda":
         return h.dtype != torch.float64 and HAS_TRITON
     compiled = torch.compiler.is_compiling()  # a compiler has its own way with what it can see into
-    return h.device.type == "cpu" and not compiled and not torch.is_autocast_enabled("cpu")
+    narrow = h.dtype.itemsize < 4 or torch.is_autocast_enabled("cpu")  # it would sum in few bits
+    return h.device.type == "cpu" and not compiled and not narrow
 
 
-def held_at_once(device: str) -> int | None:
-    """The most logits that training on such a device has in memory; None: all of a micro-batch."""
-    return None if device == "cuda" and not HAS_TRITON else CHUNKS.get(device)
+def held_at_once(device: str, *, narrow: bool) -> int | None:
+    """The most logits that training on such a device has in memory; None: all of a micro-batch.
+
+    narrow: whether products are computed in fewer than 32 bits (see `in_chunks`).
+    """
+    if (device == "cuda" and not HAS_TRITON) or (device == "cpu" and narrow):
+        return None
+    return CHUNKS.get(device)

@@ -47,9 +47,10 @@ def _loss_and_gradient(
     row = tl.program_id(0).to(tl.int64)
     z_ptr += row * V
     target = tl.load(targets_ptr + row)
-    at_target = tl.load(z_ptr + target).to(tl.float32)
+    known = (target >= 0) & (target < V)  # another target's loss is no number
+    at_target = tl.load(z_ptr + target, mask=known, other=float("nan")).to(tl.float32)
     if BIASED:
-        at_target += tl.load(bias_ptr + target).to(tl.float32)
+        at_target += tl.load(bias_ptr + target, mask=known, other=0.0).to(tl.float32)
     if CAPPED:
         at_target = _capped(at_target, soft_cap)
 
