@@ -409,15 +409,21 @@ def test_a_limited_preparation_goes_on_where_it_was(
     assert (shards.fingerprint, shards.counts) == (whole.fingerprint, whole.counts)
 
 
+def left_unfinished(source: Path, tokenizer: BPETokenizer, out: Path) -> Path:
+    """What a preparation leaves that is stopped at its twelfth job."""
+    with pytest.MonkeyPatch.context() as patch:
+        interrupted(12, patch)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(source, tokenizer=tokenizer, out=out)
+    (unfinished,) = out.parent.glob(f"{out.name}.tmp-*")
+    return unfinished
+
+
 def test_unfinished_work_of_another_kind_is_left_alone(
     tokenizer: BPETokenizer, source: Path, tmp_path: Path, small: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A wrong flag must not cost the hours that went before."""
-    with pytest.MonkeyPatch.context() as patch:
-        interrupted(12, patch)
-        with pytest.raises(KeyboardInterrupt):
-            prepare(source, tokenizer=tokenizer, out=tmp_path / "out")
-    (unfinished,) = tmp_path.glob("out.tmp-*")
+    unfinished = left_unfinished(source, tokenizer, tmp_path / "out")
     before = {file.name: file.read_bytes() for file in unfinished.iterdir()}
     shards = prepare(source, tokenizer="byte", out=tmp_path / "out")
     assert f"{unfinished} is unfinished" in caplog.text
@@ -432,11 +438,7 @@ def test_a_process_with_the_number_of_the_killed_one_goes_on(
     tokenizer: BPETokenizer, source: Path, tmp_path: Path, small: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As in a container, where the first process has the number 1 whenever it starts."""
-    with pytest.MonkeyPatch.context() as patch:
-        interrupted(12, patch)
-        with pytest.raises(KeyboardInterrupt):
-            prepare(source, tokenizer=tokenizer, out=tmp_path / "out")
-    (unfinished,) = tmp_path.glob("out.tmp-*")
+    unfinished = left_unfinished(source, tokenizer, tmp_path / "out")
     machine, _, token = unfinished.name.removeprefix("out.tmp-").split("-")
     unfinished.rename(tmp_path / f"out.tmp-{machine}-{os.getpid()}-{token}")
     prepare(source, tokenizer=tokenizer, out=tmp_path / "out")

@@ -153,3 +153,68 @@ def test_the_kernel_makes_no_number_of_a_target_that_is_none(target: int) -> Non
     z = torch.randn(2, 3, device=device)
     losses = overwritten(z, torch.tensor([target, 1], device=device), None, {})
     assert losses.isnan().tolist() == [True, False]
+
+
+def on_a_cpu(
+    a: Tensor, b: Tensor, *, out_dtype: torch.dtype | None = None, out: Tensor | None = None
+) -> Tensor:
+    """torch.mm with the sums in another dtype than the factors, which torch has on a GPU only."""
+    product = a.to(out_dtype or a.dtype) @ b.to(out_dtype or b.dtype)
+    return product if out is None else out.copy_(product)
+
+
+@needs_triton
+@pytest.mark.skipif(torch.cuda.is_available(), reason="tests/contracts/test_gpu.py has the operator itself")
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("chunk", [1, 200 * 13, 10**6], ids=lambda size: f"{size} logits at once")
+def test_in_pieces_the_operator_is_the_reference(
+    case: str, bias: bool, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """300 positions in pieces of whole tiles, the last one short: every row once, in the loss and in each gradient."""
+    from primer.kernels.cross_entropy import gpu
+
+    monkeypatch.setattr(torch, "mm", on_a_cpu)
+    monkeypatch.setattr(gpu, "BLOCK", 16)
+    h, weight, targets, b = drawn(300, 13, 6, bias)
+    truth = reference.linear_cross_entropy(h, weight, targets, bias=b, **CASES[case])
+    leaves = [each for each in (h, weight, b) if each is not None]
+    small = [leaf.detach().float().requires_grad_() for leaf in leaves]
+    found = gpu.linear_cross_entropy(
+        small[0], small[1], targets, bias=small[2] if bias else None, **CASES[case], chunk=chunk
+    )
+    torch.testing.assert_close(found.double(), truth, rtol=1e-5, atol=1e-6)
+    for mine, theirs in zip(
+        torch.autograd.grad(0.3 * found, small), torch.autograd.grad(0.3 * truth, leaves), strict=True
+    ):
+        torch.testing.assert_close(mine.double(), theirs, rtol=1e-4, atol=1e-6)
+    with torch.no_grad():
+        again = gpu.linear_cross_entropy(
+            small[0], small[1], targets, bias=small[2] if bias else None, **CASES[case], chunk=chunk
+        )
+    assert float(again) == float(found.detach())
+
+
+@needs_triton
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the kernel is not interpreted here")
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("gradient", [False, True])
+def test_a_compiler_is_told_the_true_shapes(
+    bias: bool, gradient: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    from primer.kernels.cross_entropy import gpu
+
+    assert gpu  # the operator is known from here on
+
+    def results() -> list[Any]:
+        h, weight = torch.zeros(5, 6), torch.zeros(13, 6)
+        b = torch.zeros(13) if bias else None
+        given = (h, weight, b, gradient, torch.zeros(5, dtype=torch.long), 0.0, 0.0, 100)
+        return [(x.shape, x.dtype) for x in torch.ops.primer.linear_cross_entropy(*given)]
+
+    monkeypatch.setattr(torch, "mm", on_a_cpu)
+    with FakeTensorMode():
+        told = results()
+    assert told == results()

@@ -56,7 +56,16 @@ def open_tokenizer(spec: str | Path) -> Tokenizer:
 
 def from_json(text: str, where: str = "tokenizer.json") -> Tokenizer:
     """The tokenizer that wrote `text`. Raises DataError for a damaged or newer one; `where` is its file."""
-    fields = unseal(text, where)
+    try:
+        fields = unseal(text, where)
+    except DataError as error:
+        if '"pre_tokenizer"' in text:
+            raise DataError(
+                "this is the tokenizer.json of another program",
+                where,
+                "primer import FOLDER, with its weights",
+            ) from error
+        raise
     match fields:
         case {"kind": "char", "version": 1, "characters": str(characters)}:
             return CharTokenizer(characters)

@@ -86,14 +86,14 @@ _TURNS = itertools.count()
 """Every process counts how often one has gone ahead, in the same order."""
 
 
-def _wait_for(store: dist.Store, key: str) -> None:
+def _wait_for(store: dist.Store, key: str, at_once: timedelta = timedelta(minutes=5)) -> None:
     """However long it takes (a barrier of torch's gives up after minutes, and preparing FineWeb takes hours).
 
     Where the first process died, torchrun ends this one.
     """
     while True:
         with suppress(dist.DistStoreError):  # it has waited long enough, for once
-            store.wait([key], timedelta(minutes=5))
+            store.wait([key], at_once)
             return
 
 

@@ -1,8 +1,8 @@
 """The loss on a GPU: logits are written once, and their gradient over them.
 
-A row of 50,304 logits is 100 KB of bfloat16. Left to a compiler it crosses the memory bus four times: softmax reads
-it, the gradient reads it again and is written elsewhere. Here one program takes a row, reads it twice (the second time
-out of the cache) and overwrites it: two crossings. The products before and after are the library's.
+A row of 50,304 logits is 100 KB of bfloat16. A compiler's kernels take it up twice: softmax reads it, and on the way
+back it is read again and its gradient written elsewhere. Here one program takes a row, reads it twice, the second time
+from the cache as far as that reaches, and overwrites it. The products before and after are the library's.
 """
 
 import math
@@ -123,10 +123,10 @@ def _linear_cross_entropy(
     h: Tensor,
     weight: Tensor,
     bias: Tensor | None,
+    gradient: bool,
     targets: Tensor,
     label_smoothing: float,
     soft_cap: float,
-    gradient: bool,
     chunk: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The summed loss, and its gradients by h, weight and bias (of no size where nobody wants them).
@@ -154,23 +154,10 @@ def _linear_cross_entropy(
 
 
 @_linear_cross_entropy.register_fake
-def _fake(
-    h: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    targets: Tensor,
-    label_smoothing: float,
-    soft_cap: float,
-    gradient: bool,
-    chunk: int,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return _allocate(h, weight, bias, gradient)
-
-
 def _allocate(
-    h: Tensor, weight: Tensor, bias: Tensor | None, gradient: bool
+    h: Tensor, weight: Tensor, bias: Tensor | None, gradient: bool, *_: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """A zero for the loss, and room for its gradients."""
+    """A zero for the loss, and room for its gradients: all that a compiler needs to know of the operator."""
     total = torch.zeros((), dtype=torch.float32, device=h.device)
     dh = torch.empty_like(h if gradient else h[:0])
     dw = torch.zeros_like(weight if gradient else weight[:0])
@@ -206,5 +193,5 @@ def linear_cross_entropy(
     if torch.is_autocast_enabled("cuda"):
         h = h.to(torch.get_autocast_dtype("cuda"))
     gradient = torch.is_grad_enabled() and (h.requires_grad or weight.requires_grad)
-    total, *_ = _linear_cross_entropy(h, weight, bias, targets, label_smoothing, soft_cap, gradient, chunk)
+    total, *_ = _linear_cross_entropy(h, weight, bias, gradient, targets, label_smoothing, soft_cap, chunk)
     return total / len(h)
