@@ -52,11 +52,20 @@ class DivergedError(PrimerError):
 
 
 class StoppedError(PrimerError):
-    """Ctrl-C (130) or SIGTERM (143), after saving."""
+    """Ctrl-C (130) or SIGTERM (143), after saving. quiet: another process of the same training says so."""
 
-    def __init__(self, cause: str, where: str | None = None, hint: str | None = None, exit_code: int = 130):
+    def __init__(
+        self,
+        cause: str,
+        where: str | None = None,
+        hint: str | None = None,
+        exit_code: int = 130,
+        *,
+        quiet: bool = False,
+    ) -> None:
         super().__init__(cause, where, hint)
         self.exit_code = exit_code
+        self.quiet = quiet
 
 
 _REFUSALS = {

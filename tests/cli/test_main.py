@@ -139,6 +139,7 @@ def test_cuda_where_there_is_none(tmp_path, capsys, monkeypatch) -> None:
         (DivergedError("a", "b"), 5, "error:  a\nwhere:  b\n"),
         (StoppedError("saved", hint="primer resume x"), 130, "stopped: saved\ntry:    primer resume x\n"),
         (StoppedError("saved", exit_code=143), 143, "stopped: saved\n"),
+        (StoppedError("None is saved", quiet=True), 130, ""),
         (KeyboardInterrupt(), 130, "stopped: by Ctrl-C\n"),
         (OSError(errno.ENOSPC, "No space left on device", "x"), 3, "error:  the disk is full\nwhere:  x\n"),
         (OSError(errno.EROFS, "Read-only file system"), 3, "error:  this place is read-only\n"),

@@ -239,3 +239,15 @@ def test_a_folder_with_a_manifest_of_its_own_is_a_text(
     assert facts["source"]["name"] == name
     expected = str(folder) if name == "site" else "https://raw.githubusercontent.com"
     assert facts["source"]["address"].startswith(expected)
+
+
+def test_a_remedy_names_flags_of_this_verb(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "latin.txt").write_bytes("café\n".encode("latin-1") * 9)
+    words = ["prepare", str(tmp_path / "latin.txt"), f"--out={tmp_path / 'out'}", "--tokenizer=byte"]
+    assert main(words) == 4
+    said = capsys.readouterr().err
+    assert "--encoding=cp1252" in said
+    assert "--data." not in said
+    assert main([*words, "--encoding=cp1252"]) == 0

@@ -11,6 +11,7 @@ import torch
 
 import primer
 from primer.errors import DataError, DivergedError, StoppedError, SurroundingsError, UsageError
+from primer.recipes import run as run_module
 from primer.recipes.directory import RunDirectory, find
 from primer.recipes.session import STOPPING, Session
 from primer.training import checkpoint
@@ -243,3 +244,37 @@ def test_minutes_become_steps_that_are_kept(text_file: Path, tmp_path: Path) -> 
     without = train(text_file, tmp_path / "runs")
     losses = [[row["loss"] for row in each.metrics() if "loss" in row] for each in (plenty, without)]
     assert losses[0] == losses[1], "measuring leaves no trace"
+
+
+def test_finetuning_nothing_is_refused(text_file: Path, tmp_path: Path, run: primer.Run) -> None:
+    flags = {**TINY, "data.source": str(text_file)}
+    with pytest.raises(UsageError, match="goes on from the weights of another run") as caught:
+        primer.train("finetune", flags=flags, runs_dir=tmp_path / "runs")
+    assert caught.value.hint == "--init-from=RUN"
+    flags = {"data.source": str(text_file), "train.steps": 1, "schedule.warmup": 0, "train.device": "cpu"}
+    tuned = primer.train("finetune", flags=flags, runs_dir=tmp_path / "runs", init_from=run.path)
+    assert tuned.config.needs_weights
+
+
+class Listener:
+    """Hears messages only."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def on_message(self, text: str) -> None:
+        self.said.append(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *values: None
+
+
+def test_days_are_said_before_they_are_spent(
+    text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = run_module.plan
+    for seconds, expected in ((3600.0, False), (10 * 86400.0, True)):
+        monkeypatch.setattr(run_module, "plan", lambda *a, s=seconds: {**plain(*a), "seconds": s})
+        told = Listener()
+        primer.train(text_file, flags={**TINY}, runs_dir=tmp_path / "runs", reporter=told)
+        assert any("about 10 days on this machine" in text for text in told.said) == expected

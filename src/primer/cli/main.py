@@ -138,6 +138,8 @@ def explain(error: BaseException, *, debug: bool) -> int:
         hint = [] if debug else [("try", "the same command with --debug, to see where")]
         _say([("error", f"{type(error).__name__}: {_first_line(error)}"), *hint])
         return 1
+    if isinstance(known, StoppedError) and known.quiet:
+        return known.exit_code
     label = "stopped" if isinstance(known, StoppedError) else "error"
     lines = [(label, known.cause), ("where", known.where), ("try", known.hint)]
     _say([(name, text) for name, text in lines if text])

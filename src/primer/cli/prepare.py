@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from primer.assets import left_behind
 from primer.cli.flags import Verb, parse, required, show_help
-from primer.errors import StoppedError
+from primer.errors import PrimerError, StoppedError
 
 if TYPE_CHECKING:
     from primer.data.shards import ShardDirectory
@@ -93,6 +93,10 @@ def run(argv: Sequence[str]) -> int:
             )
     except KeyboardInterrupt as error:
         raise stopped(Path(options.out), error.args[0] if error.args else 2) from error
+    except PrimerError as error:
+        if error.hint:  # written for training, whose flags these are, too
+            error.hint = error.hint.replace("--data.", "--")
+        raise
     finally:
         progress.end()
     found = summary(shards) | {"seconds": round(time.monotonic() - started, 1)}
@@ -160,7 +164,7 @@ def in_lines(found: dict[str, Any]) -> str:
         "bytes": f"{found['bytes']:,} of text, {found['bytes_per_token']} a token",
         "vocabulary": f"{found['vocabulary']:,} ({found['tokenizer']})",
         "took": f"{found['seconds']:.1f} s",
-        "next": f"primer train gpt2-124m --data.source={found['path']}",
+        "next": f"primer plan gpt2-124m --data.source={found['path']}, then the same with train",
     }
     if found["skipped"]:
         lines["dropped"] = f"{found['skipped']:,} characters that the tokenizer does not know"

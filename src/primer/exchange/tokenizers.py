@@ -60,7 +60,7 @@ def read_tokenizer(folder: Path) -> BPETokenizer:
         raise DataError(
             "there is no tokenizer here: neither tokenizer.json nor vocab.json with merges.txt",
             str(folder),
-            "a folder that save_pretrained wrote",
+            "--tokenizer=gpt2, or whichever its words are; or its tokenizer's files beside the weights",
         )
     header, *lines = read_text(merges).removesuffix("\n").split("\n")
     if not header.startswith("#version"):  # which is a comment, and may be missing

@@ -92,6 +92,8 @@ class RunConfig:
     """The recipe that this run began from."""
     about: str = ""
     """One line: what the recipe is for."""
+    needs_weights: bool = False
+    """Whether it is of no use without the weights of another run (`--init-from`)."""
     seed: int = 1337
     """Of initialisation, batches, dropout and samples."""
     model: GPTConfig = field(default_factory=GPTConfig)

@@ -78,6 +78,10 @@ def train(
     config = resolve(target, beneath_flags=inherited, flags=flags or {}).config
     if origin and config.data.tokenizer != origin.read_config().data.tokenizer:
         raise UsageError("data.tokenizer is that of the run to start from", hint="leave --data.tokenizer out")
+    if config.needs_weights and not origin:
+        raise UsageError(
+            f"recipe {config.recipe} goes on from the weights of another run", hint="--init-from=RUN"
+        )
     asked = hashlib.sha256(configs.to_toml(config).encode()).hexdigest()
     started = {"torchrun": launch(), "asked": asked}
     if restarted() and (mine := directory.of_launch(started, runs_dir)):
@@ -215,6 +219,11 @@ def work(
             if not isinstance(session.reporter, Silence):
                 planned = plan(config, {})
                 session.reporter.on_start(start_info(run, config, trainer, shards, planned))
+                days = planned["seconds"] * (1 - trainer.progress.step / config.train.steps) / 86400
+                if days > 1:
+                    session.reporter.on_message(
+                        f"about {days:,.0f} days on this machine, by plan: --train.minutes=M trains what fits into M"
+                    )
             if session.saved is None:
                 session.save(0, best=False)  # from the first moment there is something to go on from
             finished = fit(trainer, session)
@@ -250,6 +259,7 @@ def work(
             where=str(run.path),
             hint=f"primer resume {run.handle}",
             exit_code=code,
+            quiet=not first,
         )
     return Run(run)
 

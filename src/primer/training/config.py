@@ -169,5 +169,6 @@ class TrainConfig:
             raise UsageError(f"train.short_until must lie in [0, 1], got {self.short_until}")
         if self.micro_batch and self.batch_size % self.micro_batch:
             raise UsageError(
-                f"train.batch_size={self.batch_size} does not divide by train.micro_batch={self.micro_batch}"
+                f"train.batch_size={self.batch_size} does not divide by train.micro_batch={self.micro_batch}",
+                hint=f"--train.micro-batch={math.gcd(self.batch_size, self.micro_batch)}",
             )
