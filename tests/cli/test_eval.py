@@ -11,7 +11,9 @@ import pytest
 import primer
 from primer.cli import scores
 from primer.cli.eval import VERB, several
+from primer.cli.flags import own_flags
 from primer.cli.main import main
+from primer.errors import DataError
 from primer.evals import tasks
 from primer.evals.figures import Figure
 from primer.evals.interval import Estimate
@@ -243,6 +245,46 @@ def test_long_tasks_say_how_far_they_are(
         ticker(2000, 4000)
         ticker(2010, 4000)
         said = capsys.readouterr().err
-    assert said == ("\rpiqa: 2,000 of 4,000 answers" if live else "piqa: 2,000 of 4,000 answers\n")
+    told = "piqa: 2,000 of 4,000 answers, 0:11 left"  # the first 10 paid for what happens once
+    assert said == (f"\r{told}" if live else f"{told}\n")
     left = capsys.readouterr().err
-    assert left == ("\r" + " " * len("piqa: 2,000 of 4,000 answers") + "\r" if live else "")
+    assert left == ("\r" + " " * len(told) + "\r" if live else "")
+
+
+def test_long_texts_say_how_far_they_are(trained: primer.Run, place: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    text = place / "long.txt"
+    text.write_text("two times two is four. " * 2000)
+    score = trained.evaluate(text, progress=lambda done, total: seen.append((done, total)))
+    assert len(seen) > 1
+    assert seen == sorted(seen)
+    assert seen[-1] == (score["tokens"], score["tokens"])
+
+
+def test_shards_are_scored_by_their_validation_part(trained: primer.Run, place: Path, says: Says) -> None:
+    text = place / "text.txt"
+    text.write_text("".join(f"two times {n} is {2 * n}.\n" for n in range(300)))
+    assert main(["prepare", str(text), "--tokenizer=byte", f"--out={place / 'shards'}"]) == 0
+    cut = int(0.9 * len(text.read_text()))
+    rest = place / "rest.txt"
+    rest.write_text(text.read_text()[cut:])
+    of_shards = json.loads(says(f"--on={place / 'shards'}", "--json"))
+    of_text = json.loads(says(f"--on={rest}", "--json"))
+    assert of_shards["loss"] == of_text["loss"]
+    assert main(["prepare", str(text), "--tokenizer=char", f"--out={place / 'others'}"]) == 0
+    with pytest.raises(DataError, match="another tokenizer"):
+        trained.evaluate(place / "others")
+
+
+def test_how_files_are_read_can_be_said(trained: primer.Run, place: Path, says: Says) -> None:
+    lines = [json.dumps({"content": f"two times {n} is {2 * n}."}) + "\n" for n in range(30)]
+    (place / "other.jsonl").write_text("".join(lines))
+    with pytest.raises(DataError) as caught, own_flags():
+        trained.evaluate(place / "other.jsonl")
+    assert caught.value.hint is not None
+    assert caught.value.hint.startswith("--field")
+    found = json.loads(says(f"--on={place / 'other.jsonl'}", "--field=content", "--json"))
+    assert found["tokens"] > 300
+    (place / "old.txt").write_bytes("zwei mal zwei für vier".encode("latin-1"))
+    score = json.loads(says(f"--on={place / 'old.txt'}", "--encoding=latin-1", "--json"))
+    assert score["tokens"] == len("zwei mal zwei für vier".encode()) - 1

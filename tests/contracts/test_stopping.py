@@ -192,3 +192,54 @@ def test_a_signal_that_comes_while_something_is_written_is_heard(
     with pytest.raises(StoppedError, match="step 1, which is saved"):
         primer.train(text_file, flags=FLAGS, runs_dir=tmp_path, reporter=Busy())
     assert torch.get_num_threads() == 1
+
+
+def test_an_end_is_not_kept_waiting_by_a_long_step(
+    text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The step is given up in its middle, everything is as before it, and the run that goes on takes it whole."""
+    flags: dict[str, Any] = {
+        "train.batch_size": 4,
+        "train.micro_batch": 1,
+        "model.embedding_dropout": 0.2,
+        "model.feed_forward_dropout": 0.2,
+    }
+    whole = left_by(train(text_file, tmp_path / "whole", **flags).directory)
+    told: list[str] = []
+
+    class Interrupting(Silence):
+        parts = 0
+
+        def on_part(self, what: str, done: int, total: int) -> None:
+            self.parts += what == "this step"
+            if self.parts == 3 * 6 + 2:  # the second of the four micro-batches of step 7
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        def on_message(self, text: str) -> None:
+            told.append(text)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(session, "LONG", 0.0)
+        with pytest.raises(StoppedError, match="step 6, which is saved"):
+            primer.train(
+                text_file, flags={**FLAGS, **flags}, runs_dir=tmp_path / "runs", reporter=Interrupting()
+            )
+    assert told == ["giving up this step (0:00 left) and saving; once more to leave at once, unsaved"]
+    run = find("latest", tmp_path / "runs")
+    assert [row["step"] for row in run.metrics.rows() if "loss" in row] == [1, 2, 3, 4, 5, 6]
+    primer.resume("latest", runs_dir=tmp_path / "runs")
+    assert left_by(run) == whole
+
+
+def test_a_short_step_is_finished(text_file: Path, tmp_path: Path) -> None:
+    class Interrupting(Silence):
+        def on_part(self, what: str, done: int, total: int) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(StoppedError, match="step 1, which is saved"):
+        primer.train(
+            text_file,
+            flags={**FLAGS, "train.batch_size": 2, "train.micro_batch": 1},
+            runs_dir=tmp_path / "runs",
+            reporter=Interrupting(),
+        )

@@ -227,7 +227,9 @@ def test_processes_share_out_random_batches(text_file: Path) -> None:
     shards = prepare_data(config, World())
 
     def starts(rank: int, size: int) -> list[list[int]]:
-        batches = validation_batches(config, shards, World(rank=rank, size=size), step=3)
+        batches = validation_batches(
+            config, shards, World(rank=rank, size=size), step=3, device=torch.device("cpu")
+        )
         return [batch.starts.tolist() for batch in batches]
 
     alone = starts(0, 1)

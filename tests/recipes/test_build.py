@@ -18,6 +18,7 @@ from primer.recipes.build import (
     build_optimizer,
     build_stream,
     rows_to_score,
+    tokens_to_score,
     validation_batches,
 )
 from primer.recipes.resolve import resolve
@@ -128,6 +129,9 @@ def test_dropout_gives_way_to_the_recipe_and_nothing_else_does() -> None:
     )
 
 
+CPU = torch.device("cpu")
+
+
 @pytest.fixture
 def shards(tmp_path) -> ShardDirectory:
     ids = np.arange(1000) % 100
@@ -143,8 +147,9 @@ def test_only_the_beginning_of_the_validation_part_is_scored_where_that_is_asked
         batches = [
             batch
             for rank in range(size)
-            for batch in validation_batches(config, shards, World(rank, size), step=0)
+            for batch in validation_batches(config, shards, World(rank, size), step=0, device=CPU)
         ]
+        assert tokens_to_score(config, shards) == scored
         assert sum(batch.targets.numel() for batch in batches) == scored
         assert sorted(torch.cat([batch.targets.flatten() for batch in batches]).tolist()) == sorted(
             (np.arange(1, scored + 1) % 100).tolist()
@@ -153,10 +158,18 @@ def test_only_the_beginning_of_the_validation_part_is_scored_where_that_is_asked
 
 def test_as_many_rows_are_scored_at_once_as_their_logits_allow() -> None:
     model = dataclasses.replace(resolve("gpt2-124m").config.model, vocab_size=50304)
-    rows = rows_to_score(model)
-    assert rows * 1024 * 50304 <= LOGITS < (rows + 1) * 1024 * 50304
-    assert rows_to_score(dataclasses.replace(model, vocab_size=65)) == 8
-    assert rows_to_score(dataclasses.replace(model, context_length=100_000)) == 1
+    gpu = torch.device("cuda")
+    rows = rows_to_score(model, gpu)
+    assert rows * 1024 * 50304 <= LOGITS["cuda"] < (rows + 1) * 1024 * 50304
+    assert rows_to_score(dataclasses.replace(model, vocab_size=65), gpu) == 8
+    assert rows_to_score(dataclasses.replace(model, context_length=100_000), gpu) == 1
+    short = dataclasses.replace(model, context_length=128)
+    assert (
+        rows_to_score(short, CPU) * 128 * 50304
+        <= LOGITS["cpu"]
+        < (rows_to_score(short, CPU) + 1) * 128 * 50304
+    )
+    assert rows_to_score(short, torch.device("mps")) == rows_to_score(short, CPU)
 
 
 def test_windows_begin_where_the_modern_recipes_documents_do(tmp_path: Path) -> None:

@@ -43,6 +43,47 @@ def test_the_loss_is_a_mean_of_finite_values(clock) -> None:
     assert line.loss == pytest.approx(1.0, abs=1e-6)
 
 
+def test_what_takes_long_itself_says_how_far_it_is(clock) -> None:
+    line = ProgressLine(INFO)
+    line.did_part("this step", 1, 128)
+    assert str(line) == "step 0/1,000", "nobody knows yet how long it takes"
+    clock[0] += 10
+    line.did_part("this step", 2, 128)
+    assert str(line) == "step 0/1,000  this step 2%, 21:00 left"
+    line.did_part("evaluating", 500, 2000)
+    clock[0] += 10
+    line.did_part("evaluating", 1000, 2000)
+    assert str(line) == "step 0/1,000  evaluating 50%, 0:20 left"
+    line.scored({"val_loss": 2.5})
+    assert str(line) == "step 0/1,000  validation 2.500"
+    line.did_part("this step", 1, 4)
+    clock[0] += 10
+    line.did_part("this step", 2, 4)
+    line.took_step(row(1))
+    assert "this step" not in str(line)
+    line.did_part("this step", 1, 4)
+    clock[0] += 0.1
+    line.did_part("this step", 2, 4)
+    assert "this step" not in str(line), "what takes a moment is not worth a word"
+
+
+def test_without_a_terminal_a_long_step_is_told_of_at_intervals(clock) -> None:
+    stream = io.StringIO()
+    teller = PlainReporter(stream)
+    teller.on_start(INFO)
+    for done in range(1, 50):
+        clock[0] += 1
+        teller.on_part("this step", done, 100)
+    assert stream.getvalue().splitlines()[2:] == ["step 0/1,000  this step 31%, 1:09 left"]
+
+
+def test_a_stopped_run_is_compared_with_its_part_of_the_plan() -> None:
+    planned = {"tokens": 1000, "seconds": 100.0}
+    actual = {"tokens": 250, "seconds": 30.0, "share": 0.5}
+    said = report.farewell({"step": 5, "planned": planned, "actual": actual})
+    assert "0:30 of training, 0:25 by plan, at 50% of the matmul rate" in said
+
+
 def test_durations() -> None:
     assert [duration(s) for s in (0, 65.4, 3599.6, 3725)] == ["0:00", "1:05", "1:00:00", "1:02:05"]
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from primer.cli.flags import Verb, parse, required, show_help
+from primer.cli.flags import Verb, own_flags, parse, required, show_help
 from primer.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,7 +21,8 @@ class Options:
     """Of the command."""
 
     on: tuple[str, ...] = ()
-    """Texts (a file, a folder, a named source) and tasks, with commas. Left out: the run's validation part."""
+    """Texts (a file, a folder, a named source), token shards and tasks, with commas. Left out: the run's own text's
+    validation part."""
     limit: int | None = None
     """Only the first so many questions of a task."""
     shots: int = 0
@@ -32,6 +33,12 @@ class Options:
     """Tasks of lm-evaluation-harness, which fetches their data itself; needs the extra [eval]."""
     unknown: Literal["error", "skip"] = "error"
     """A character that the run has never seen: stop and name it, or drop it and say how many."""
+    encoding: str | None = None
+    """How a text's bytes become characters. Left out, here and below: as the run's own text was read."""
+    encoding_errors: Literal["strict", "replace", "ignore"] | None = None
+    """Bytes that are no text: stop and name the offset, put U+FFFD in their place, or drop them."""
+    field: str | None = None
+    """Where a .jsonl or .parquet file keeps its text: a key, a column."""
     json: bool = False
     """Print one JSON object."""
     runs_dir: str = "runs"
@@ -104,10 +111,19 @@ def task(on: str, options: Options) -> Task | None:
 
 def scored(model: Run, on: str | None, found: Task | None, options: Options) -> Any:
     """A task's `TaskScore`, or what `Run.evaluate` says of a text."""
-    if found is None:
-        return model.evaluate(on, unknown=options.unknown)
     from primer.cli.scores import Ticker
 
+    if found is None:
+        name = os.path.basename(on.rstrip("/")) if on else "validation"
+        with Ticker(name, "tokens") as ticker, own_flags():
+            return model.evaluate(
+                on,
+                unknown=options.unknown,
+                encoding=options.encoding,
+                encoding_errors=options.encoding_errors,
+                field=options.field,
+                progress=ticker,
+            )
     with Ticker(found.name) as ticker:
         return model.evaluate_task(found, unknown=options.unknown, progress=ticker)
 

@@ -13,13 +13,13 @@ import os
 import sys
 import textwrap
 import types
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext, redirect_stdout, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from dataclasses import dataclass, field, make_dataclass
 from typing import Annotated, Any, Generic, Literal, TypeVar, Union, get_args, get_origin
 
 from primer.config import fit, from_dict, in_words, leaves, meant
-from primer.errors import UsageError
+from primer.errors import PrimerError, UsageError
 
 O = TypeVar("O")  # noqa: E741  # the options of a verb
 
@@ -80,6 +80,17 @@ def required(arguments: Arguments[Any], verb: Verb[Any], what: str) -> str:
     if not arguments.values:
         raise UsageError(f"primer {verb.name} needs {what}", hint=verb.examples[0])
     return arguments.values[0]
+
+
+@contextmanager
+def own_flags() -> Iterator[None]:
+    """Errors were written for training; a verb that reads texts calls the same flags `--field`, not `--data.field`."""
+    try:
+        yield
+    except PrimerError as error:
+        if error.hint:
+            error.hint = error.hint.replace("--data.", "--")
+        raise
 
 
 def _asks_for_help(argv: Sequence[str]) -> bool:

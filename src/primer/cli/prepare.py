@@ -14,8 +14,8 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from primer.assets import left_behind
-from primer.cli.flags import Verb, parse, required, show_help
-from primer.errors import PrimerError, StoppedError
+from primer.cli.flags import Verb, own_flags, parse, required, show_help
+from primer.errors import StoppedError
 
 if TYPE_CHECKING:
     from primer.data.shards import ShardDirectory
@@ -77,7 +77,7 @@ def run(argv: Sequence[str]) -> int:
     progress = Progress()
     started = time.monotonic()
     try:
-        with politely_stopped():
+        with politely_stopped(), own_flags():
             shards = prepare(
                 arguments.values,
                 tokenizer=options.tokenizer,
@@ -93,10 +93,6 @@ def run(argv: Sequence[str]) -> int:
             )
     except KeyboardInterrupt as error:
         raise stopped(Path(options.out), error.args[0] if error.args else 2) from error
-    except PrimerError as error:
-        if error.hint:  # written for training, whose flags these are, too
-            error.hint = error.hint.replace("--data.", "--")
-        raise
     finally:
         progress.end()
     found = summary(shards) | {"seconds": round(time.monotonic() - started, 1)}
@@ -128,9 +124,7 @@ def stopped(out: Path, number: int) -> StoppedError:
     """What a signal leaves, in words."""
     kept = any(left_behind(out))
     return StoppedError(
-        "stopped; what was done is kept, but for the last seconds"
-        if kept
-        else "stopped before anything was kept",
+        "what was done is kept, but for the last seconds" if kept else "before anything was kept",
         str(out),
         "the same command, which goes on from there" if kept else "the same command",
         128 + number,

@@ -70,8 +70,12 @@ class LiveReporter:
             self._keep(f"step {row['step']:,}: {row['event']}", "yellow")
         self._show()
 
+    def on_part(self, what: str, done: int, total: int) -> None:
+        self.line.did_part(what, done, total)
+        self._show()
+
     def on_evaluate(self, row: Mapping[str, Any]) -> None:
-        self.line.validation = row["val_loss"]
+        self.line.scored(row)
         self._show()
 
     def on_sample(self, step: int, text: str) -> None:

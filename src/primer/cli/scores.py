@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from primer.cli.table import table
+from primer.recipes.report import duration
 
 if TYPE_CHECKING:
     from primer.evals.interval import Estimate
@@ -22,8 +23,9 @@ PATIENCE = 10.0
 class Ticker:
     """Called with (done, all): says how far it is, on a terminal in one line that renews itself."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, unit: str = "answers") -> None:
+        self.name, self.unit = name, unit
+        self.began, self.first = time.monotonic(), 0
         self.live = bool(sys.stderr) and sys.stderr.isatty()
         self.last = time.monotonic()
         self.width = 0
@@ -38,10 +40,15 @@ class Ticker:
             print(f"\r{' ' * self.width}\r", end="", file=sys.stderr, flush=True)
 
     def __call__(self, done: int, total: int) -> None:
+        if not self.first:  # the first ones paid for what happens once
+            self.began, self.first = time.monotonic(), done
         if not sys.stderr or time.monotonic() - self.last < (0.2 if self.live else PATIENCE):
             return
         self.last = time.monotonic()
-        text = f"{self.name}: {done:,} of {total:,} answers"
+        text = f"{self.name}: {done:,} of {total:,} {self.unit}"
+        if done > self.first > 0:
+            left = (self.last - self.began) / (done - self.first) * (total - done)
+            text += f", {duration(left)} left"
         print(
             f"\r{text:<{self.width}}" if self.live else text,
             end="" if self.live else "\n",

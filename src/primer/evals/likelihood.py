@@ -26,13 +26,13 @@ from primer.tokens.tokenizer import Ids, Tokenizer
 Progress = Callable[[int, int], None]
 """Called with how many are done, and how many there are."""
 
-LOGITS = 1 << 28
-"""Logits that a batch may have: a gigabyte of them in float32."""
+LOGITS = {"cpu": 1 << 25, "cuda": 1 << 28}
+"""Logits that a batch may have, by kind of device: 128 MB of them in float32, or 1 GB."""
 
 
-def at_once(vocab_size: int) -> int:
+def at_once(vocab_size: int, device: torch.device) -> int:
     """Tokens of a batch."""
-    return max(1, min(8192, LOGITS // vocab_size))
+    return max(1, min(8192, LOGITS.get(device.type, LOGITS["cpu"]) // vocab_size))
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ def log_likelihoods(
     pairs, and pieces. Raises UsageError for an id outside the vocabulary, DataError for log-probabilities that are no
     numbers.
     """
-    limit = tokens_at_once or at_once(model.config.vocab_size)
+    limit = tokens_at_once or at_once(model.config.vocab_size, model.token_embedding.weight.device)
     context = model.config.context_length
     pieces: list[Piece] = []
     for number, pair in enumerate(pairs):

@@ -42,12 +42,14 @@ def score(
     byte_lengths: Int[Tensor, " V"],
     *,
     total: Callable[[Tensor], Tensor] = lambda sums: sums,
+    progress: Callable[[int], None] = lambda tokens: None,
 ) -> Score:
     """Score every target in `batches` once.
 
     byte_lengths: the UTF-8 bytes that each token stands for; none of a special token. It is predicted like any other,
     and its nats count: a coder has to code where a document ends, too.
     total: adds the three sums up over several processes that each score a part of the text.
+    progress: called with the targets scored so far, here.
     """
     device = next(model.parameters()).device
     sums = torch.zeros(3, dtype=torch.float64)  # nats, tokens, bytes
@@ -58,6 +60,7 @@ def score(
             nats = F.cross_entropy(logits.flatten(0, 1), batch.targets.to(device).flatten(), reduction="sum")
             bytes_read = byte_lengths[batch.targets].sum()
             sums += torch.tensor([nats.item(), batch.targets.numel(), bytes_read.item()], dtype=torch.float64)
+            progress(int(sums[1]))
     nats_sum, tokens, bytes_sum = total(sums.to(device if device.type == "cuda" else "cpu")).tolist()
     loss = nats_sum / max(tokens, 1)
     return Score(

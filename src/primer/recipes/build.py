@@ -98,10 +98,17 @@ class Spare(Batch):
 
 
 def validation_batches(
-    config: RunConfig, shards: ShardDirectory, world: World, step: int, *, together: bool = False
+    config: RunConfig,
+    shards: ShardDirectory,
+    world: World,
+    step: int,
+    *,
+    device: torch.device,
+    together: bool = False,
 ) -> Iterator[Batch]:
     """This process's part of the validation split: all of it (or of its beginning), or random windows (the lecture).
 
+    device: where it is scored, which says how much is at once.
     together: as many for every process, by a `Spare` one where need be.
     """
     tokens: TokenSequence = shards.tokens("validation")
@@ -117,7 +124,7 @@ def validation_batches(
         return dealt((stream.next() for _ in range(train.evaluate_batches)), world, together)
     if train.evaluate_tokens:
         tokens = tokens[: train.evaluate_tokens + 1]
-    rows = rows_to_score(config.model)
+    rows = rows_to_score(config.model, device)
     return dealt(evaluation_windows(tokens, batch_size=rows, context_length=context), world, together)
 
 
@@ -132,9 +139,18 @@ def dealt(batches: Iterable[Batch], world: World, together: bool) -> Iterator[Ba
         yield Spare(last.inputs, last.targets, last.starts)
 
 
-def rows_to_score(model: GPTConfig) -> int:
+def tokens_to_score(config: RunConfig, shards: ShardDirectory) -> int:
+    """How many targets an evaluation has, of all processes together."""
+    train = config.train
+    if train.evaluate_batches:
+        return train.evaluate_batches * train.batch_size * config.model.context_length
+    there = shards.counts["validation"]["tokens"] - 1
+    return min(there, train.evaluate_tokens or there)
+
+
+def rows_to_score(model: GPTConfig, device: torch.device) -> int:
     """Sequences to score at once."""
-    return max(1, at_once(model.vocab_size) // model.context_length)
+    return max(1, at_once(model.vocab_size, device) // model.context_length)
 
 
 def build_trainer(config: RunConfig, model: GPT, shards: ShardDirectory, world: World) -> Trainer:

@@ -19,7 +19,7 @@ from primer.models.gpt import GPT
 from primer.recipes import scores
 from primer.recipes.directory import RunDirectory
 from primer.recipes.exported import export
-from primer.recipes.scores import Unknown
+from primer.recipes.scores import Reading, Unknown
 from primer.recipes.text import opening, read_tokenizer
 from primer.recipes.weights import load_model
 from primer.tokens.tokenizer import Tokenizer
@@ -123,16 +123,29 @@ class Run:
             use_cache=use_cache,
         )
 
-    def evaluate(self, text: str | Path | None = None, *, unknown: Unknown = "error") -> dict[str, float]:
+    def evaluate(
+        self,
+        text: str | Path | None = None,
+        *,
+        unknown: Unknown = "error",
+        encoding: str | None = None,
+        encoding_errors: Literal["strict", "replace", "ignore"] | None = None,
+        field: str | None = None,
+        progress: Progress | None = None,
+    ) -> dict[str, float]:
         """Loss (nats a token), perplexity and bits per byte on the validation split, or on another text.
+
+        text: a file, a folder or a named source, or a folder of token shards, of which the validation part is scored.
 
         Before every document of a text stands the end-of-text token, where the tokenizer has one; it is predicted, too,
         and bits per byte are all nats over all bytes. Probabilities are over the model's whole vocabulary.
 
         unknown: of a character in `text` that the run has never seen: an error that names it, or to drop it. The key
-        `skipped` says how many were.
+        `skipped` says how many were. encoding, encoding_errors, field: how files are read (`DataConfig`), where not as
+        the run's own text was. progress: called with (scored, all) tokens on the way.
         """
-        return scores.of_text(self, text, unknown)
+        how = Reading(unknown, encoding, encoding_errors, field)
+        return scores.of_text(self, text, how, progress)
 
     def export(self, out: str | Path | None = None, *, to: Format = "huggingface") -> Path:
         """Write the model and its tokenizer for other programs into the new folder `out`, and return it.

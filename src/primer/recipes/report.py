@@ -15,6 +15,7 @@ class Reporter(Protocol):
 
     def on_start(self, info: Mapping[str, Any]) -> None: ...
     def on_step(self, row: Mapping[str, Any]) -> None: ...
+    def on_part(self, what: str, done: int, total: int) -> None: ...
     def on_evaluate(self, row: Mapping[str, Any]) -> None: ...
     def on_sample(self, step: int, text: str) -> None: ...
     def on_save(self, path: str) -> None: ...
@@ -67,13 +68,26 @@ class ProgressLine:
         self.loss: float | None = None
         self.validation: float | None = None
         self.speed: float | None = None
+        self.part: Part | None = None
+
+    def did_part(self, what: str, done: int, total: int) -> None:
+        """Take in how far something is that takes long itself: a step's micro-batches, an evaluation's tokens."""
+        if self.part is None or self.part.what != what or done <= self.part.done:
+            self.part = Part(what, done)
+        self.part.done, self.part.total = done, total
 
     def took_step(self, row: Mapping[str, Any]) -> None:
         """Take in a row of metrics."""
+        self.part = None
         self.step = int(row["step"])
         self.seen += 1
         self.loss = self._mean(self.loss, row.get("loss"))
         self.speed = self._mean(self.speed, row.get("tokens_per_second"))
+
+    def scored(self, row: Mapping[str, Any]) -> None:
+        """Take in an evaluation."""
+        self.part = None
+        self.validation = row["val_loss"]
 
     def _mean(self, before: float | None, now: float | None) -> float | None:
         """The plain mean of up to twenty values, then an exponential one; only finite values enter."""
@@ -95,7 +109,28 @@ class ProgressLine:
             parts.append(f"{self.speed:,.0f} tokens/s")
             if self.peak and self.flops_per_token:
                 parts.append(f"{self.speed * self.flops_per_token / self.peak:.0%} of peak")
+        if self.part is not None and (part := str(self.part)):
+            parts.append(part)
         return "  ".join(parts)
+
+
+class Part:
+    """Something on the way, which is worth telling of where it takes seconds: "evaluating 12%, 1:40 left"."""
+
+    worth = 3.0
+
+    def __init__(self, what: str, done: int) -> None:
+        self.what, self.first, self.done, self.total = what, done, done, done
+        self.began = time.monotonic()
+
+    def __str__(self) -> str:
+        if self.done == self.first:
+            return ""
+        gone = time.monotonic() - self.began
+        left = gone / (self.done - self.first) * (self.total - self.done)
+        if gone + left < self.worth:
+            return ""
+        return f"{self.what} {self.done / self.total:.0%}, {duration(left)} left"
 
 
 def duration(seconds: float) -> str:
@@ -123,8 +158,11 @@ def farewell(info: Mapping[str, Any]) -> str:
     loss = f", best validation loss {best:.4f}" if isinstance(best, float) and best < float("inf") else ""
     if "actual" in info:
         planned, actual = info["planned"], info["actual"]
+        part = min(
+            actual["tokens"] / max(planned["tokens"], 1), 1.0
+        )  # it may have been stopped before its end
         loss += (
-            f"\ntook {duration(actual['seconds'])}, planned {duration(planned['seconds'])}, "
+            f"\n{duration(actual['seconds'])} of training, {duration(part * planned['seconds'])} by plan, "
             f"at {actual['share']:.0%} of the matmul rate (primer plan {info.get('handle', 'latest')})"
         )
     return f"step {info.get('step', 0):,} is saved{loss}\nlet it write: primer sample {info.get('handle', 'latest')}"
@@ -154,8 +192,13 @@ class PlainReporter:
         if time.monotonic() - self.said > self.interval:
             self._report()
 
+    def on_part(self, what: str, done: int, total: int) -> None:
+        self.line.did_part(what, done, total)
+        if time.monotonic() - self.said > self.interval:
+            self._report()
+
     def on_evaluate(self, row: Mapping[str, Any]) -> None:
-        self.line.validation = row["val_loss"]
+        self.line.scored(row)
         self._report()
 
     def _report(self) -> None:

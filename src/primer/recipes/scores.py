@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,6 +12,9 @@ import torch
 from primer.corpus.document import SEPARATOR, Document
 from primer.corpus.sources import NAMED, open_source
 from primer.data.batches import evaluation_windows
+from primer.data.foreign import is_foreign, open_foreign
+from primer.data.prepare import is_prepared
+from primer.data.shards import ShardDirectory
 from primer.errors import DataError, UsageError, nearest
 from primer.evals.harness import Answers, run_harness
 from primer.evals.likelihood import Progress
@@ -30,29 +33,67 @@ if TYPE_CHECKING:
 Unknown = Literal["error", "skip"]
 
 
-def of_text(run: "Run", text: str | Path | None, unknown: Unknown) -> dict[str, float]:
+@dataclass(frozen=True)
+class Reading:
+    """How a text becomes tokens; what is left out is as the run's own text was read."""
+
+    unknown: Unknown = "error"
+    encoding: str | None = None
+    encoding_errors: Literal["strict", "replace", "ignore"] | None = None
+    field: str | None = None
+
+
+def of_text(
+    run: "Run", text: str | Path | None, how: Reading, progress: Progress | None = None
+) -> dict[str, float]:
     """See `Run.evaluate`."""
     skipped = 0
     if text is None:
-        shards = open_data(run.config, run.directory, World())
         limit = run.config.train.evaluate_tokens  # what training looked at is what is compared with it
-        ids = np.asarray(shards.tokens("validation")[: limit + 1 if limit else None])
+        ids = validation_ids(open_data(run.config, run.directory, World()), limit)
+    elif is_prepared(text) or is_foreign(text):
+        ids = validation_ids(shards_for(run, text))
     else:
         check_target(text)
         data = run.config.data
         source = open_source(
-            text, encoding=data.encoding, encoding_errors=data.encoding_errors, field=data.field
+            text,
+            encoding=how.encoding or data.encoding,
+            encoding_errors=how.encoding_errors or data.encoding_errors,
+            field=how.field or data.field,
         )
-        ids, skipped = read(run.tokenizer, source.documents(), unknown)
+        ids, skipped = read(run.tokenizer, source.documents(), how.unknown)
         if len(ids) < 2:
             raise DataError(
                 "there is nothing to predict in this text", str(text), "a text of two tokens or more"
             )
-    context = run.config.model.context_length
-    windows = evaluation_windows(ids, batch_size=rows_to_score(run.config.model), context_length=context)
+    model, targets = run.config.model, len(ids) - 1
+    rows = rows_to_score(model, next(run.model.parameters()).device)
+    windows = evaluation_windows(ids, batch_size=rows, context_length=model.context_length)
     lengths = torch.from_numpy(np.asarray(run.tokenizer.byte_lengths, dtype=np.int64))
+    tell = progress or (lambda done, total: None)
     with run.precision().autocast():
-        return asdict(score(run.model, windows, lengths)) | {"skipped": skipped}
+        found = score(run.model, windows, lengths, progress=lambda done: tell(done, targets))
+    return asdict(found) | {"skipped": skipped}
+
+
+def validation_ids(shards: ShardDirectory, limit: int = 0) -> Ids:
+    """The tokens of a validation split, or the first targets of it."""
+    return np.asarray(shards.tokens("validation")[: limit + 1 if limit else None])
+
+
+def shards_for(run: "Run", folder: str | Path) -> ShardDirectory:
+    """A folder of token shards, or of others' token files, that a run can read. DataError for another vocabulary's."""
+    if is_foreign(folder):
+        return open_foreign(folder, run.tokenizer)
+    shards = ShardDirectory.open(folder)
+    if shards.tokenizer.fingerprint != run.tokenizer.fingerprint:
+        raise DataError(
+            "these shards were made with another tokenizer than the run's",
+            str(folder),
+            "the text that they were made from",
+        )
+    return shards
 
 
 def of_task(

@@ -2,6 +2,7 @@
 
 import math
 import signal
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from types import FrameType, TracebackType
@@ -15,10 +16,10 @@ from primer.data.shards import ShardDirectory
 from primer.errors import DataError
 from primer.evals.perplexity import Score, score
 from primer.generation.text import stream
-from primer.recipes.build import Spare, validation_batches
+from primer.recipes.build import Spare, tokens_to_score, validation_batches
 from primer.recipes.config import RunConfig
 from primer.recipes.directory import RunDirectory
-from primer.recipes.report import Reporter
+from primer.recipes.report import Reporter, duration
 from primer.recipes.text import opening
 from primer.training import checkpoint
 from primer.training.log import Tracker, open_trackers
@@ -27,6 +28,10 @@ from primer.training.sharding import gathered, is_sharded
 
 STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 """Ctrl-C, a polite kill, a terminal that was closed: finish the step, save, end. (Windows has no SIGHUP.)"""
+
+
+LONG = 10.0
+"""Seconds that someone who asked for an end is kept waiting for the rest of a step; a longer one is given up."""
 
 
 class _BrokenOff(Exception):
@@ -59,6 +64,9 @@ class Session:
         self.saved = saved
         """The newest checkpoint that is known to be whole."""
         self._before: dict[int, Any] = {}
+        self._step_began = 0.0
+        self._left = 0.0
+        """Seconds that the present step will still take, as far as its first micro-batches tell."""
 
     def __enter__(self) -> "Session":
         if self.trainer.world.is_first:
@@ -84,8 +92,27 @@ class Session:
         if self.asked_by is not None:
             raise KeyboardInterrupt(number)
         self.asked_by = number
+        step = "finishing this step"
+        if self._left > LONG:
+            left = duration(self._left)
+            step = f"giving up this step ({left} left)" if self._alone else f"{step} ({left})"
         with suppress(RuntimeError):  # it came while the reporter was writing: a stream is not entered twice
-            self.reporter.on_message("finishing this step and saving; once more to leave at once, unsaved")
+            self.reporter.on_message(f"{step} and saving; once more to leave at once, unsaved")
+
+    @property
+    def _alone(self) -> bool:
+        """Several processes go on to where all of them meet: each would have to leave at the same place."""
+        return self.trainer.world.size == 1
+
+    def part(self, done: int, total: int) -> bool:
+        """Tell how far a step is; False where an end was asked for that it would keep waiting for long."""
+        now = time.monotonic()
+        if not done:
+            self._step_began, self._left = now, 0.0
+            return True
+        self._left = (now - self._step_began) / done * (total - done)
+        self.reporter.on_part("this step", done, total)
+        return self.asked_by is None or not self._alone or self._left <= LONG
 
     def stopping(self) -> bool:
         """Whether a signal came to any of the processes."""
@@ -95,19 +122,28 @@ class Session:
     def score(self, step: int) -> Score:
         """Score the (averaged) model on the validation split. Raises `_BrokenOff` when a signal comes."""
         together = is_sharded(self.trainer.model)
-        batches = validation_batches(self.config, self.shards, self.trainer.world, step, together=together)
+        device = self.trainer.precision.device
+        batches = validation_batches(
+            self.config, self.shards, self.trainer.world, step, device=device, together=together
+        )
         with self.trainer.averaged(), self.trainer.precision.autocast():
             return score(
                 self.trainer.model,
                 self._unless_asked(batches),
                 self.byte_lengths,
                 total=self.trainer.world.total,
+                progress=self._scored,
             )
 
+    def _scored(self, tokens: int) -> None:
+        """Tell how far an evaluation is, of all processes together."""
+        total = tokens_to_score(self.config, self.shards)
+        self.reporter.on_part("evaluating", min(tokens * self.trainer.world.size, total), total)
+
     def _unless_asked(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """The batches, until a signal comes. Several processes go on: each would have to leave after the same batch."""
+        """The batches, until a signal comes."""
         for batch in batches:
-            if self.asked_by is not None and self.trainer.world.size == 1:
+            if self.asked_by is not None and self._alone:
                 raise _BrokenOff
             if isinstance(batch, Spare):
                 self.trainer.model(batch.inputs.to(self.trainer.precision.device))
@@ -134,6 +170,7 @@ class Session:
 
     def record(self, row: dict[str, Any]) -> None:
         """Keep the row of a step."""
+        self._left = 0.0
         row = dict(row)
         row["lr"] = self.config.optim.lr * row.pop("lr_factor")
         row["tokens_per_second"] = self._tokens_a_step() / max(row.pop("took"), 1e-9)

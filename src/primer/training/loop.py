@@ -27,6 +27,9 @@ from primer.training.optim import Optimizer, clip_grad_norm
 from primer.training.precision import LossScaler, Precision
 from primer.training.sharding import is_sharded, local
 
+Part = Callable[[int, int], bool]
+"""Called with how many micro-batches of a step are computed, and how many there are: whether to go on."""
+
 Forward = Callable[..., Tensor]
 """Token ids (B, T) in, logits (B, T, V) out, or the loss where `targets` are given."""
 
@@ -49,6 +52,9 @@ class Hands(Protocol):
 
     def stopping(self) -> bool:
         """Whether someone asked the run to end after this step."""
+
+    def part(self, done: int, total: int) -> bool:
+        """So many of a step's micro-batches are computed. False: the rest is not worth waiting for, drop the step."""
 
 
 @dataclass
@@ -89,14 +95,22 @@ class Trainer:
         self.scaler = self.precision.scaler()
         self.forward = self.model
 
-    def step(self) -> dict[str, Any]:
-        """Take one optimizer step; returns its row of metrics.
+    def step(self, part: Part = lambda done, total: True) -> dict[str, Any] | None:
+        """Take one optimizer step; returns its row of metrics, or None where `part` broke it off.
 
-        A loss or gradient that is not finite leaves the weights as they are and counts as a bad step.
+        A loss or gradient that is not finite leaves the weights as they are and counts as a bad step. After a step that
+        was broken off everything is as it was before.
         """
+        device = self.precision.device
+        before = self.stream.state(), generators.capture(device)
         self.stream.reshape(*self.batch_shape(self.progress.step))
         batch = self.stream.next()
-        loss = self.accumulate(batch)
+        loss = self.accumulate(batch, part)
+        if loss is None:
+            self.optimizer.zero_grad()
+            self.stream.restore(before[0])
+            generators.restore(before[1], device)
+            return None
         norm = clip_grad_norm(self.parameters, self.clip or math.inf)
         loss_value, norm_value = float(self.world.mean(loss)), float(norm)
         factor = self.schedule(self.progress.step)
@@ -111,8 +125,11 @@ class Trainer:
         self.progress.bad_steps = 0 if finite else self.progress.bad_steps + 1
         return {"loss": loss_value, "grad_norm": norm_value, "lr_factor": factor, "applied": finite}
 
-    def accumulate(self, batch: Batch) -> Float[Tensor, ""]:
-        """Gradients of the mean loss over the batch, a micro-batch at a time; returns that loss."""
+    def accumulate(self, batch: Batch, part: Part = lambda done, total: True) -> Float[Tensor, ""] | None:
+        """Gradients of the mean loss over the batch, a micro-batch at a time; returns that loss.
+
+        part: asked before each whether to go on; where it says no, None is returned.
+        """
         device = self.precision.device
         rows = max(1, self.micro_batch * self.context_length // batch.inputs.shape[1])
         # All of it at once: a GPU stops for every transfer, and ids are few bytes.
@@ -120,6 +137,8 @@ class Trainer:
         pieces = list(zip(*(column.split(rows) for column in columns), strict=True))
         total = torch.zeros((), device=device)
         for number, (inputs, targets, starts) in enumerate(pieces):
+            if not part(number, len(pieces)):
+                return None
             share = len(inputs) / len(batch.inputs)
             with self.in_step(last=number == len(pieces) - 1):
                 with self.precision.autocast():
@@ -209,7 +228,8 @@ class Trainer:
 def fit(trainer: Trainer, hands: Hands) -> bool:
     """Train to the last step; False where someone asked for an end before it. Saves then, and on the way.
 
-    Whoever asks for an end gets it after the step: evaluating and sampling wait until the run goes on.
+    Whoever asks for an end gets it after the step, or within one that would take long, which is then dropped;
+    evaluating and sampling wait until the run goes on.
 
     What is not sound is never saved: it would push out what was. DivergedError where too many steps in a row, or the
     last one, are not.
@@ -224,7 +244,11 @@ def fit(trainer: Trainer, hands: Hands) -> bool:
     saved_at = time.monotonic()
     while progress.step < config.steps:
         started = time.perf_counter()
-        row = trainer.step()
+        row = trainer.step(hands.part)
+        if row is None:
+            if not progress.bad_steps and trainer.finite():
+                hands.save(progress.step, best=False)
+            return False
         seconds = time.perf_counter() - started
         progress.seconds += seconds
         step, last = progress.step, progress.step == config.steps
