@@ -44,6 +44,7 @@ FLAGS = {
     "schedule.warmup": 50,
     "schedule.final": 0.0,
     "train.weight_average": 0.99,
+    "data.validation_fraction": 0.1,
     "data.order": "epochs",
     "train.steps": 2000,
     "train.batch_size": 16,
@@ -140,7 +141,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "tokenizer.json"
         write_atomically(file, tokenizer.to_json())
-        shards = prepare("shakespeare", tokenizer=tokenizer)
+        fraction = float(FLAGS["data.validation_fraction"])
+        shards = prepare("shakespeare", tokenizer=tokenizer, validation_fraction=fraction)
         train, validation = (
             np.asarray(shards.tokens(split)[:]).tolist() for split in ("train", "validation")
         )
@@ -154,6 +156,8 @@ def main() -> None:
         }
         run = primer.train("gpt2-124m", flags=flags, runs_dir=folder)
         score = run.evaluate()
+        assert run.directory.read_facts()["data"]["fingerprint"] == shards.fingerprint, "the same tokens"
+        assert score["tokens"] == len(validation) - 1
         seconds = run.metrics()[-1].get("seconds") or run.metrics()[-2]["seconds"]
     figures = {
         "tokens": {"vocabulary": tokenizer.vocab_size, "train": len(train), "validation": len(validation)},
