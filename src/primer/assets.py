@@ -269,6 +269,12 @@ def left_behind(path: Path) -> list[Path]:
     return sorted(found)
 
 
+def of_other_machines(path: Path) -> list[Path]:
+    """What other machines are writing to `path`, or have left beside it: from here nobody can tell which."""
+    theirs = path.parent.glob(f"{glob.escape(path.name)}.tmp-*-*-*")
+    return sorted(stale for stale in theirs if not stale.name.startswith(f"{path.name}.tmp-{_MACHINE}-"))
+
+
 def sweep(path: Path, spare: Collection[Path] = ()) -> None:
     """Remove what dead processes of this machine have left beside `path`, but for what is to be spared."""
     for stale in left_behind(path):

@@ -110,6 +110,17 @@ def test_mistakes_take_three_lines_and_a_code(words, code, said, capsys, monkeyp
     assert not list(tmp_path.iterdir())
 
 
+def test_what_all_processes_do_wrong_is_told_by_the_first(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torchrun starts them all with the same words."""
+    monkeypatch.setenv("RANK", "1")
+    assert main(["train", "--train.stesp=3"]) == 2
+    assert capsys.readouterr().err == ""
+    assert main(["train", "nothing.txt"]) == 4
+    assert "no such file" in capsys.readouterr().err, "what may be one machine's own trouble is said there"
+
+
 def test_a_text_without_a_verb_is_offered_to_train(tmp_path, capsys, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "poems.txt").write_text("x")

@@ -137,7 +137,7 @@ def test_a_run_tells_what_was_planned_and_what_it_was(
     assert actual["flops"] == pytest.approx(planned["flops"])
     assert actual["share"] == pytest.approx(actual["flops"] / actual["seconds"] / RATE, rel=0.1)
     said = capsys.readouterr().err
-    assert "took 0:" in said
+    assert "of training, 0:00 by plan" in said
     assert main(["plan", "latest", f"--runs-dir={tmp_path}"]) == 0
     shown = capsys.readouterr().out
     assert f"{planned['parameters']:,}  {actual['parameters']:,}" in " ".join(shown.split()).replace(
@@ -153,3 +153,20 @@ def test_a_run_without_an_end_has_no_figures_yet(
     run = primer.train(text_file, flags=TINY, runs_dir=tmp_path, reporter=Silence())
     assert main(["plan", str(run.path)]) == 4
     assert "keeps no plan" in capsys.readouterr().err
+
+
+def test_an_imported_run_had_no_plan(
+    text_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = primer.train(text_file, flags=TINY, runs_dir=tmp_path, reporter=Silence())
+    run.directory.update_facts(status="imported", imported={"format": "huggingface"})
+    assert main(["plan", str(run.path)]) == 4
+    assert "imported: nothing was planned" in capsys.readouterr().err
+
+
+def test_a_plan_says_what_checkpoints_take(measured: list[str]) -> None:
+    plain, averaged = (planned("default", **{"train.weight_average": mean}) for mean in (0.0, 0.9))
+    memory = plain["memory"]
+    assert plain["checkpoint_bytes"] == memory["weights"] + memory["optimizer"]
+    assert averaged["checkpoint_bytes"] == plain["checkpoint_bytes"] + memory["weights"]
+    assert planned("default", **{"train.keep": 5})["checkpoints"] == 6

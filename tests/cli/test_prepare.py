@@ -54,8 +54,13 @@ def test_several_texts_become_one_folder_that_can_be_trained_on(
     assert found["bytes"] == len(whole) + sum(
         len(json.loads(line)["text"]) for line in Path(texts[1]).read_text().splitlines()
     )
+    assert found["made"]
     assert main(words) == 0  # it is there: nothing is done again
-    assert json.loads(capsys.readouterr().out)["fingerprint"] == found["fingerprint"]
+    again = json.loads(capsys.readouterr().out)
+    assert again["fingerprint"] == found["fingerprint"]
+    assert not again["made"]
+    assert main([*words, "--no-json"]) == 0
+    assert "they were there already" in capsys.readouterr().out
 
     assert main(["train", str(out), f"--runs-dir={tmp_path / 'runs'}", *WORDS]) == 0
     (run,) = (tmp_path / "runs").iterdir()
@@ -168,7 +173,7 @@ def test_a_signal_says_what_is_kept_and_the_same_command_goes_on(
     assert started.returncode == code
     assert "Traceback" not in err
     assert not (tmp_path / "out").exists()
-    kept = "stopped; what was done is kept" if not note else "stopped before anything was kept"
+    kept = "stopped: what was done is kept" if not note else "stopped: before anything was kept"
     assert kept in err
     assert "try:    the same command" in err
     assert len(list(tmp_path.glob("out.tmp-*"))) == (not note)
@@ -251,3 +256,51 @@ def test_a_remedy_names_flags_of_this_verb(
     assert "--encoding=cp1252" in said
     assert "--data." not in said
     assert main([*words, "--encoding=cp1252"]) == 0
+
+
+def test_tokens_where_a_text_is_wanted_are_recognised(
+    corpus: Path, vocabulary: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "shards"
+    assert main(["prepare", str(corpus), f"--out={out}", f"--tokenizer={vocabulary}"]) == 0
+    file = next(out.glob("*.bin"))
+    capsys.readouterr()
+    for words in (
+        ["prepare", str(out), f"--out={tmp_path / 'again'}"],
+        ["tokenizer", "report", str(vocabulary), str(out)],
+        ["train", str(file), *WORDS],
+        ["train", "default", f"--data.source={file}", *WORDS],
+    ):
+        assert main([*words]) == 4
+        said = capsys.readouterr().err
+        assert "tokens, not" in said
+        assert f"--data.source={out}" in said
+
+
+def test_windows_that_begin_at_documents_need_more_than_one_of_them(
+    vocabulary: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "book.txt").write_text("".join(f"{n} plus {n} is {2 * n}.\n" for n in range(900)))
+    words = ["train", str(tmp_path / "book.txt"), f"--data.tokenizer={vocabulary}", *WORDS]
+    assert main([*words, f"--runs-dir={tmp_path / 'runs'}", "--data.order=documents"]) == 4
+    said = capsys.readouterr().err
+    assert "would leave out 99" in said
+    assert "--data.order=epochs" in said
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("flag", ["--data.validation-fraction=0.2", "--data.field=content"])
+def test_flags_for_texts_are_refused_for_tokens(
+    flag: str, corpus: Path, vocabulary: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "shards"
+    assert main(["prepare", str(corpus), f"--out={out}", f"--tokenizer={vocabulary}"]) == 0
+    capsys.readouterr()
+    words = ["train", "default", f"--data.source={out}", f"--runs-dir={tmp_path / 'runs'}", *WORDS]
+    assert main([*words, flag]) == 2
+    said = capsys.readouterr().err
+    assert "was decided when these tokens were made" in said
+    assert f"leave {flag.partition('=')[0]} out" in said
+    assert main(words) == 0
+    (run,) = (tmp_path / "runs").iterdir()
+    assert main(["train", str(run / "config.toml"), f"--runs-dir={tmp_path / 'runs'}"]) == 0

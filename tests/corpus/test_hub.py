@@ -29,20 +29,43 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         files[name] = SimpleNamespace(path=name, size=len(content), lfs=lfs)
 
     class HfApi:
-        def list_repo_tree(self, repository: str, folder: str, **more: Any) -> list[Any]:
+        def dataset_info(self, repository: str) -> Any:
+            return SimpleNamespace(sha="c0ffee")
+
+        def list_repo_tree(self, repository: str, folder: str, *, revision: str, **more: Any) -> list[Any]:
             assert (repository, folder) == ("HuggingFaceFW/fineweb-edu", "sample/10BT")
+            assert revision == "c0ffee"
             return [
                 SimpleNamespace(path="sample/10BT/README.md", size=1, lfs=None),
                 *reversed(files.values()),
             ]
 
-    def download(repository: str, path: str, **more: Any) -> str:
+    def download(repository: str, path: str, *, revision: str, **more: Any) -> str:
+        assert revision == "c0ffee"
         asked.append(path)
         return str(tmp_path / Path(path).name)
 
     fake = SimpleNamespace(HfApi=HfApi, hf_hub_download=download, asked=asked, files=files)
     monkeypatch.setitem(sys.modules, "huggingface_hub", fake)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return fake
+
+
+def test_the_list_is_asked_for_once(
+    hub: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was prepared from can be read again without a network, and at the commit that it was."""
+    found = fetch("fineweb-edu-10B", 10**9)
+    api = hub.HfApi
+    monkeypatch.setattr(hub, "HfApi", None)
+    assert fetch("fineweb-edu-10B", 10**9) == found
+    assert len(fetch("fineweb-edu-10B")) == 14
+    kept = tmp_path / "cache" / "primer" / "hub" / "fineweb-edu-10B.json"
+    kept.write_text(kept.read_text().replace("c0ffee", "c0ffef"))
+    with pytest.raises(SurroundingsError):
+        fetch("fineweb-edu-10B")
+    monkeypatch.setattr(hub, "HfApi", api)
+    assert fetch("fineweb-edu-10B", 10**9) == found
 
 
 @pytest.mark.parametrize(("limit", "files"), [(0, 14), (1, 1), (600_000_000, 1), (10**9, 2), (10**11, 14)])

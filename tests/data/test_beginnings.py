@@ -242,3 +242,9 @@ def test_shards_are_read_as_one_text(tmp_path_factory, each, shard_tokens):
     split, whole = stream(shards.tokens("train")), stream(ids)
     for _ in range(5):
         assert torch.equal(split.next().inputs, whole.next().inputs)
+
+
+def test_how_much_can_be_reached_at_most():
+    assert stream(text_of([400, 400]), 1, 20).reach() == 0.05
+    assert stream(text_of([20] * 40), 1, 20).reach() == 1
+    assert stream(text_of([400, 400]), 1, 20, order="epochs").reach() == 1

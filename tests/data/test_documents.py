@@ -3,6 +3,8 @@
 import json
 import logging
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -369,6 +371,34 @@ def test_work_that_ends_while_it_is_being_finished_is_kept(
     assert "going on after job" in caplog.text
     assert (shards.fingerprint, shards.counts) == (whole.fingerprint, whole.counts)
     assert {file.name for file in out.iterdir()} == {file.name for file in (tmp_path / "whole").iterdir()}
+
+
+def test_what_another_machine_left_is_named_with_what_to_do(
+    tokenizer: BPETokenizer, source: Path, tmp_path: Path, small: None,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    """A container that is made anew has another name. From here nobody can tell whether the other one is at work."""
+    monkeypatch.setattr("primer.data.prepare.NOTE_SECONDS", 0.0)
+    out = tmp_path / "broken"
+    with monkeypatch.context() as broken:
+        broken.setattr("primer.data.writer.sync", lambda path: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            prepare(source, tokenizer=tokenizer, out=out, validation_fraction=0.3)
+    (left,) = tmp_path.glob("broken.tmp-*")
+    theirs = left.rename(tmp_path / "broken.tmp-elsewhere-77-abcdef01")
+    whole = prepare(source, tokenizer=tokenizer, out=out, validation_fraction=0.3)
+    assert "going on after job" not in caplog.text
+    said = next(
+        record.getMessage() for record in caplog.records if "another machine's" in record.getMessage()
+    )
+    assert said.startswith(str(theirs))
+    assert theirs.is_dir(), "it may be at work"
+    caplog.clear()
+    shutil.rmtree(out)
+    theirs.rename(tmp_path / re.search(r"rename it to (\S+),", said)[1])  # type: ignore[index]
+    again = prepare(source, tokenizer=tokenizer, out=out, validation_fraction=0.3)
+    assert "going on after job" in caplog.text
+    assert (again.fingerprint, again.counts) == (whole.fingerprint, whole.counts)
 
 
 def test_a_limit_holds_no_long_document_in_memory(

@@ -84,6 +84,8 @@ def test_few_logits_are_computed_at_once(monkeypatch: pytest.MonkeyPatch) -> Non
         assert not in_chunks(CHUNKS["cpu"] + 1, h)
     assert held_at_once("cpu", narrow=False) == CHUNKS["cpu"]
     assert held_at_once("cpu", narrow=True) is None
+    assert held_at_once("cpu", narrow=False, compiled=True) is None
+    assert held_at_once("cuda", narrow=True, compiled=True) == held_at_once("cuda", narrow=True)
     assert held_at_once("mps", narrow=False) is None
 
 

@@ -73,3 +73,17 @@ def test_positions_that_were_never_learned_are_not_made_up(
     longer = GPT(replace(turning.config.model, context_length=20))
     adopt_weights(longer, turning.directory)
     assert torch.equal(logits(longer, 16), logits(turning.model, 16))
+
+
+def test_a_size_that_is_not_that_of_the_weights_is_named(
+    origin: Callable[[str], primer.Run], text_file: Path, tmp_path: Path
+) -> None:
+    run = origin("learned")
+    flags = {key: value for key, value in PLAIN.items() if not key.startswith("model.")}
+    with pytest.raises(UsageError, match="another model's") as caught:
+        primer.train(
+            text_file, flags={**flags, "model.n_layers": 3}, runs_dir=tmp_path / "runs", init_from=run
+        )
+    layers = run.config.model.n_layers
+    assert f"model.n_layers=3 (there {layers})" in caught.value.cause
+    assert caught.value.hint == "leave --model.n-layers out"

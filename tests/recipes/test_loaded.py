@@ -7,13 +7,17 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 import primer
 from primer.errors import DataError, UsageError
+from primer.generation.sampling import Sampling
+from primer.generation.text import streams
 from primer.models.gpt import GPT
 from primer.recipes.weights import check_origin, put_weights
+from primer.tokens.bpe import BPETokenizer
 from primer.training import checkpoint
 from primer.training.distributed import World
 
@@ -175,3 +179,24 @@ def test_reading_a_model_draws_nothing_and_leaves_nothing_undone(positions: str,
         assert torch.equal(p, loaded.get_parameter(name)), name
     for name, buffer in built.named_buffers():
         assert torch.equal(buffer, loaded.get_buffer(name)), name
+
+
+def test_a_special_token_that_a_prompt_spells_is_refused_unless_it_is_meant(tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("".join(f"two times {n} is {2 * n}.\n" for n in range(300)))
+    tokenizer = BPETokenizer.train([text.read_text()], vocab_size=270)
+    (tmp_path / "words.json").write_text(tokenizer.to_json())
+    flags = {**FLAGS, "data.tokenizer": str(tmp_path / "words.json"), "train.steps": 4}
+    run = primer.train(text, flags=flags, runs_dir=tmp_path / "runs")
+    end = tokenizer.special_tokens["<|endoftext|>"]
+    spelt = "<|endoftext|>two"
+    with pytest.raises(DataError, match="spells the special token"):
+        run.generate(spelt)
+    expected = np.array([end, *tokenizer.encode("two")])
+    assert run.tokenizer.encode(spelt, special="allow").tolist() == expected.tolist()
+    as_token, as_text = (run.generate(spelt, special=how, temperature=0.0) for how in ("allow", "text"))
+    wanted = {"max_tokens": 7, "sampling": Sampling(temperature=0.0)}
+    for found, special in ((as_token, "allow"), (as_text, "text")):
+        ids = run.tokenizer.encode(spelt, special=special)
+        pieces = streams(run.model, run.tokenizer, ids, **wanted)
+        assert found == "".join(piece for (piece,) in pieces)

@@ -88,7 +88,7 @@ def own_flags() -> Iterator[None]:
     try:
         yield
     except PrimerError as error:
-        if error.hint:
+        if error.hint and "primer " not in error.hint:  # which would be another verb's
             error.hint = error.hint.replace("--data.", "--")
         raise
 

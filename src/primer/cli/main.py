@@ -127,7 +127,7 @@ def unknown_verb(word: str) -> Exception:
 
 def explain(error: BaseException, *, debug: bool) -> int:
     """Say what went wrong on stderr (cause, where, one thing to try) and return the exit code."""
-    from primer.errors import PrimerError, StoppedError
+    from primer.errors import PrimerError, StoppedError, UsageError
 
     if isinstance(error, KeyboardInterrupt):
         number = int(error.args[0]) if error.args else 2  # a second signal says which one it was
@@ -140,6 +140,8 @@ def explain(error: BaseException, *, debug: bool) -> int:
         return 1
     if isinstance(known, StoppedError) and known.quiet:
         return known.exit_code
+    if isinstance(known, UsageError) and os.environ.get("RANK", "0") != "0":
+        return known.exit_code  # torchrun gives all of its processes the same words; the first one answers
     label = "stopped" if isinstance(known, StoppedError) else "error"
     lines = [(label, known.cause), ("where", known.where), ("try", known.hint)]
     _say([(name, text) for name, text in lines if text])

@@ -72,9 +72,17 @@ def the_run(word: str, options: Options) -> dict[str, Any] | None:
     except DataError:
         return None
     facts = run.read_facts()
+    if run.is_imported:
+        raise DataError(
+            "this run was imported: nothing was planned, and nothing trained",
+            str(run.path),
+            f"primer train my.txt --init-from={run.handle}",
+        )
     if "planned" not in facts:
         raise DataError(
-            "this run keeps no plan: it has not come to an end", str(run.path), "primer runs show"
+            "this run keeps no plan: it has not come to an end, or was trained in silence",
+            str(run.path),
+            f"primer runs show {run.handle}",
         )
     return {"run": run.id, "planned": facts["planned"], "actual": facts["actual"]}
 
@@ -86,6 +94,7 @@ def as_it_was(run: dict[str, Any]) -> str:
     rows = [
         ("", "planned", "was"),
         ("parameters", f"{planned['parameters']:,}", f"{actual['parameters']:,}"),
+        ("steps", f"{planned['steps']:,}", f"{actual['tokens'] // planned['tokens_per_step']:,}"),
         ("memory", megabytes(planned["memory"]["total"]), megabytes(actual["memory"])),
         ("tokens", f"{planned['tokens']:,}", f"{actual['tokens']:,}"),
         ("compute", work(planned["flops"]), work(actual["flops"])),
@@ -122,6 +131,7 @@ def in_lines(one: dict[str, Any]) -> str:
         "steps": f"{one['steps']:,} of {one['tokens_per_step']:,} tokens: {one['tokens']:,}{limit}",
         "compute": f"{one['flops_per_token'] / 1e6:,.1f} MFLOP a token, {work(one['flops'])} in all",
         "memory": f"{megabytes(memory['total'])} with {one['rows_at_once']} rows at once: {kinds}",
+        "disk": f"{megabytes(one['checkpoint_bytes'])} a checkpoint, at most {one['checkpoints']} of them",
         "sampling": f"{megabytes(one['cache_bytes'])} of keys and values a sequence",
         "time here": about(one["seconds"]),
     }

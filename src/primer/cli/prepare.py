@@ -71,10 +71,11 @@ def run(argv: Sequence[str]) -> int:
         return 0
     required(arguments, VERB, "a text")
 
-    from primer.data.prepare import prepare
+    from primer.data.prepare import is_prepared, prepare
 
     options = arguments.options
     progress = Progress()
+    was_there = is_prepared(options.out)
     started = time.monotonic()
     try:
         with politely_stopped(), own_flags():
@@ -95,7 +96,7 @@ def run(argv: Sequence[str]) -> int:
         raise stopped(Path(options.out), error.args[0] if error.args else 2) from error
     finally:
         progress.end()
-    found = summary(shards) | {"seconds": round(time.monotonic() - started, 1)}
+    found = summary(shards) | {"made": not was_there, "seconds": round(time.monotonic() - started, 1)}
     print(json.dumps(found, ensure_ascii=False) if options.json else in_lines(found))
     return 0
 
@@ -157,7 +158,7 @@ def in_lines(found: dict[str, Any]) -> str:
         "tokens": f"{found['train_tokens']:,} to train on, {found['validation_tokens']:,} to validate with",
         "bytes": f"{found['bytes']:,} of text, {found['bytes_per_token']} a token",
         "vocabulary": f"{found['vocabulary']:,} ({found['tokenizer']})",
-        "took": f"{found['seconds']:.1f} s",
+        "took": f"{found['seconds']:.1f} s" + ("" if found["made"] else ": they were there already"),
         "next": f"primer plan gpt2-124m --data.source={found['path']}, then the same with train",
     }
     if found["skipped"]:

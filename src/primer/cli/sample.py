@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from primer.cli.flags import Verb, parse, required, show_help
 from primer.errors import DataError, UsageError
@@ -42,6 +42,8 @@ class Options:
     """The same seed writes the same text. Left out: another text each time."""
     stop: tuple[str, ...] = ()
     """Stop before this text; the flag may be given several times."""
+    special: Literal["refuse", "allow", "text"] = "refuse"
+    """Where the prompt spells a special token such as <|endoftext|>: refuse it, take it as the token, or as text."""
     n: int = 1
     """How many samples, written side by side in one batch."""
     cache: bool = True
@@ -115,8 +117,13 @@ def write(model: Run, options: Options, prompt: str | None) -> None:
 
 
 def about_the_prompt(error: DataError, prompt: str | None) -> DataError:
-    """A character that the model never saw stands in the prompt here, not in a text to train on."""
-    from primer.tokens import UnknownCharacterError
+    """What is wrong with the prompt in the words of this command: elsewhere it would be a text to train on."""
+    from primer.tokens import SpecialTokenError, UnknownCharacterError
+
+    if prompt and isinstance(error, SpecialTokenError):
+        return DataError(
+            error.cause, "the prompt", "--special=allow (as the token), --special=text (as characters)"
+        )
 
     if prompt and isinstance(error, UnknownCharacterError):
         return DataError(error.cause, "the prompt", "write it without that character")
@@ -125,7 +132,17 @@ def about_the_prompt(error: DataError, prompt: str | None) -> DataError:
 
 def wanted(options: Options) -> dict[str, Any]:
     """The keywords of `Run.generate`."""
-    names = ("tokens", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed", "stop")
+    names = (
+        "tokens",
+        "temperature",
+        "top_k",
+        "top_p",
+        "min_p",
+        "repetition_penalty",
+        "seed",
+        "stop",
+        "special",
+    )
     return {name: getattr(options, name) for name in names} | {"use_cache": options.cache}
 
 

@@ -28,7 +28,8 @@ VERB = Verb(
     name="train",
     takes="[RECIPE|TEXT|FILE.toml]",
     about="Train a GPT. RECIPE is a name (primer plan lists them); TEXT is a .txt, .md, .jsonl or .parquet "
-    "file or a folder of them, for the default recipe; FILE.toml is a recipe of your own.",
+    "file or a folder of them, for the default recipe; FILE.toml is a recipe of your own. --data.source also takes a "
+    "folder that primer prepare made, or token files as llm.c and modded-nanogpt publish them (.bin, .npy).",
     examples=(
         "primer train",
         "primer train my.txt --train.steps=500",

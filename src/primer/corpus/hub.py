@@ -1,17 +1,18 @@
 """Published corpora by name: Parquet files of a dataset on the Hugging Face Hub, fetched because they were asked for.
 
 Each file is checked against the SHA-256 that the Hub lists for it (a file of that size is kept by its hash there).
-Which files: as many as a limit in tokens needs. They stay in the Hub's own cache, so that the text can be read again.
+Which files: as many as a limit in tokens needs. They stay in the Hub's own cache, and the list of them, with the commit
+that it is of, in ours: the text can be read again without a network, and stays the same when the dataset is changed.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from primer.assets import log, sha256_of
+from primer.assets import cache_dir, log, replacing, seal, sha256_of, unseal
 from primer.errors import DataError, SurroundingsError, missing_extra
 
 
@@ -45,29 +46,84 @@ def fetch(name: str, limit_tokens: int = 0) -> list[tuple[str, Path]]:
         import huggingface_hub
     except ImportError:
         raise missing_extra("huggingface_hub", "hub") from None
+    listing = _kept(name) or _asked_for(huggingface_hub, name, dataset)
+    files = listing.files
+    if limit_tokens:
+        files = files[: math.ceil(1.1 * limit_tokens / dataset.tokens_a_file)]
+    return [
+        (Path(each.path).name, _file(huggingface_hub, name, dataset, listing.commit, each)) for each in files
+    ]
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One file as the Hub lists it."""
+
+    path: str
+    size: int
+    sha256: str | None
+    """None: it is too small for the Hub to keep it by its hash."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The files of a corpus at one commit of its repository."""
+
+    commit: str
+    files: list[Listed]
+
+
+def _asked_for(hub: Any, name: str, dataset: Dataset) -> Listing:
+    """What the Hub lists now, kept for the next time."""
     try:
-        listed = list(
-            huggingface_hub.HfApi().list_repo_tree(
-                dataset.repository, dataset.folder, repo_type="dataset", expand=False
+        api = hub.HfApi()
+        commit = api.dataset_info(dataset.repository).sha
+        tree = list(
+            api.list_repo_tree(
+                dataset.repository, dataset.folder, repo_type="dataset", expand=False, revision=commit
             )
         )
     except Exception as error:  # offline, a proxy, the Hub itself: its client has a dozen classes for that
         raise _unreachable(name, dataset, error) from error
-    files = sorted((each for each in listed if each.path.endswith(".parquet")), key=lambda each: each.path)
-    if limit_tokens:
-        files = files[: math.ceil(1.1 * limit_tokens / dataset.tokens_a_file)]
-    if not files:
+    found = [
+        Listed(each.path, each.size, each.lfs.sha256 if each.lfs is not None else None)
+        for each in tree
+        if each.path.endswith(".parquet")
+    ]
+    if not found:
         raise DataError("no Parquet files are listed there", dataset.address, "another source")
-    return [(Path(each.path).name, _file(huggingface_hub, name, dataset, each)) for each in files]
+    listing = Listing(commit, sorted(found, key=lambda each: each.path))
+    with replacing(_listing_file(name)) as file:
+        file.write(seal(asdict(listing)).encode())
+    return listing
 
 
-def _file(hub: Any, name: str, dataset: Dataset, listed: Any) -> Path:
+def _kept(name: str) -> Listing | None:
+    """What the Hub listed the first time."""
+    file = _listing_file(name)
+    if not file.exists():
+        return None
+    try:
+        fields = unseal(file.read_text(encoding="utf-8"), str(file))
+        return Listing(fields["commit"], [Listed(**each) for each in fields["files"]])
+    except (DataError, UnicodeDecodeError, KeyError, TypeError) as error:
+        log.warning("%s; asking the Hub again", error)
+        return None
+
+
+def _listing_file(name: str) -> Path:
+    return cache_dir() / "hub" / f"{name}.json"
+
+
+def _file(hub: Any, name: str, dataset: Dataset, commit: str, listed: Listed) -> Path:
     log.warning("%s: %s, %.1f GB", name, listed.path, listed.size / 1e9)
     try:
-        path = Path(hub.hf_hub_download(dataset.repository, listed.path, repo_type="dataset"))
+        path = Path(
+            hub.hf_hub_download(dataset.repository, listed.path, repo_type="dataset", revision=commit)
+        )
     except Exception as error:
         raise _unreachable(name, dataset, error) from error
-    if listed.lfs is not None and sha256_of(path) != listed.lfs.sha256:
+    if listed.sha256 is not None and sha256_of(path) != listed.sha256:
         raise DataError("this file is not what the Hub lists: its SHA-256 differs", str(path), "delete it")
     return path
 

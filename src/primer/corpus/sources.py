@@ -35,6 +35,9 @@ READERS = {".txt": read_text, ".md": read_text, ".jsonl": read_jsonl, ".parquet"
 """What a folder is searched for, and how each is read. A file with another ending is text where it is named itself.
 Each may be packed: `.txt.gz`, `.jsonl.zst`."""
 
+TOKENS = (".bin", ".npy")
+"""Endings of files that hold tokens (`data/layout.py` reads them), of which there is no text to be had."""
+
 RUN_MARK = "run.json"
 """A folder with this file is a training run: what it wrote about itself is no text to train on."""
 
@@ -138,6 +141,12 @@ def open_source(
         hint = f"did you mean {close}?" if close else f"a path, or one of: {', '.join(NAMED)}"
         raise DataError(f"there is no file or folder {str(spec)!r}", hint=hint)
     files = _text_files(path) if os.path.isdir(path) else ((path.name, path),)
+    if path.suffix in TOKENS and not os.path.isdir(path):
+        raise DataError(
+            "tokens, not text: they are read by the folder, which holds files named train and val",
+            str(path),
+            f"primer train gpt2-124m --data.source={path.parent}",
+        )
     for _, file in files:
         require_regular(file)
     return Source(path.resolve().name, "unknown (your own text)", str(path.absolute()), files, decoding)
@@ -200,9 +209,12 @@ def _text_files(folder: Path) -> tuple[tuple[str, Path], ...]:
             if unpacked_suffix(path) in READERS and not name.startswith("."):
                 found.append((path.relative_to(folder).as_posix(), path))
     if not found:
+        tokens = any(path.suffix in TOKENS for path in folder.iterdir())
         raise DataError(
-            "a folder without text",
+            "a folder of tokens, not of text" if tokens else "a folder without text",
             where=str(folder),
-            hint=f"it needs a file that ends in {', '.join(READERS)}",
+            hint=f"primer train gpt2-124m --data.source={folder}"
+            if tokens
+            else f"it needs a file that ends in {', '.join(READERS)}",
         )
     return tuple(sorted(found))

@@ -100,6 +100,12 @@ class BatchStream:
         self.context_length = context_length
         self._starts_of: tuple[int, npt.NDArray[np.int64]] | None = None
 
+    def reach(self) -> float:
+        """The share of the tokens that an epoch's windows hold at most: every document opens one, or none."""
+        if self.order != "documents":
+            return 1.0
+        return min(1.0, len(self._documents) * self.context_length / len(self.tokens))
+
     def next(self) -> Batch:
         """The next batch, (batch_size / world_size, context_length) each."""
         starts = self._next_random() if self.order == "random" else self._next_of_epoch()

@@ -45,6 +45,9 @@ from primer.tokens.tokenizer import END_OF_TEXT, Ids
 NOTE_SECONDS = 10.0
 """How often it is noted how far the work is: what a killed process loses at most."""
 
+SHORTEST = 16
+"""A context that is worth advising: a shorter one would learn next to nothing."""
+
 Progress = Callable[[str, int, int], None]
 """Called with a stage and how far it is: ("read", characters so far, bytes of the files), then ("encode", characters,
 all of them); or, with a limit, ("tokens", so far, the limit). A total of 0 is not known (of packed files)."""
@@ -347,7 +350,7 @@ def check_lengths(counts: dict[Split, Counts], where: str, context_length: int |
                 f"the {split} part of the text holds {count} tokens, and one window needs {window}",
                 where=where,
                 hint=f"--model.context-length={fitting}"
-                if context_length and fitting > 0
+                if context_length and fitting >= SHORTEST
                 else "a longer text",
             )
 

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, Self
 import numpy as np
 import numpy.typing as npt
 
-from primer.assets import BLOCK, log, reading, sweep, sync, temporary_name, writing
+from primer.assets import BLOCK, log, of_other_machines, reading, sweep, sync, temporary_name, writing
 from primer.data.journal import JOURNAL, Journal, abandoned
 from primer.data.manifest import (
     COUNTED,
@@ -85,6 +85,12 @@ class ShardWriter:
             for folder in others:  # hours of work may be in it
                 log.warning(
                     "%s is unfinished, of another text or made otherwise: delete it if it is useless", folder
+                )
+            for folder in of_other_machines(self.path) if self._work else ():
+                log.warning(
+                    "%s is another machine's, at work or not: if it is not, rename it to %s, and what was done is kept",
+                    folder,
+                    temporary_name(self.path, owned=False).name,
                 )
             sweep(self.path, spare=others)
         return self

@@ -9,6 +9,7 @@ from torch import nn
 from primer import device as devices
 from primer.data.batches import Batch, BatchStream, TokenSequence, evaluation_windows
 from primer.data.shards import ShardDirectory
+from primer.errors import DataError
 from primer.evals.likelihood import at_once
 from primer.models.config import GPTConfig
 from primer.models.gpt import GPT
@@ -21,6 +22,9 @@ from primer.training.loop import Trainer
 from primer.training.optim import AdamW, Muon, Optimizer, Optimizers, decay_groups
 from primer.training.precision import Precision
 from primer.training.schedule import schedule
+
+LEAST_REACH = 0.1
+"""Of the training text, what an order must be able to reach."""
 
 
 def build_model(config: RunConfig, shards: ShardDirectory, device: torch.device) -> GPT:
@@ -81,7 +85,7 @@ def fused_rows(config: GPTConfig) -> dict[str, tuple[int, ...]]:
 
 def build_stream(config: RunConfig, shards: ShardDirectory, world: World) -> BatchStream:
     """The training batches of this process."""
-    return BatchStream(
+    stream = BatchStream(
         shards.tokens("train"),
         batch_size=config.train.batch_size,
         context_length=config.model.context_length,
@@ -91,6 +95,14 @@ def build_stream(config: RunConfig, shards: ShardDirectory, world: World) -> Bat
         order=config.data.order,
         begin=shards.tokenizer.special_tokens.get(END_OF_TEXT),
     )
+    if stream.reach() < LEAST_REACH:
+        raise DataError(
+            f"windows that begin at documents would leave out {1 - stream.reach():.1%} of these tokens: "
+            "the documents are far longer than the context",
+            where="data.order=documents",
+            hint="--data.order=epochs",
+        )
+    return stream
 
 
 class Spare(Batch):

@@ -20,7 +20,8 @@ class DataConfig:
     """Which text, and how it becomes tokens and batches."""
 
     source: str = "python-docs"
-    """A named source (python-docs, shakespeare), or a .txt, .md, .jsonl or .parquet file, or a folder of them."""
+    """A named source (python-docs, shakespeare), or a .txt, .md, .jsonl or .parquet file, or a folder of them; or a
+    folder of tokens: what primer prepare made, or .bin or .npy files named train and val, as others publish them."""
     tokenizer: str = "char"
     """char, byte, gpt2 (its byte-level BPE), or a tokenizer of your own: a file of `primer tokenizer train`."""
     validation_fraction: float = 0.1

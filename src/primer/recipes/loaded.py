@@ -22,7 +22,7 @@ from primer.recipes.exported import export
 from primer.recipes.scores import Reading, Unknown
 from primer.recipes.text import opening, read_tokenizer
 from primer.recipes.weights import load_model
-from primer.tokens.tokenizer import Tokenizer
+from primer.tokens.tokenizer import Ids, Special, Tokenizer
 from primer.training.precision import Precision
 
 
@@ -79,7 +79,7 @@ class Run:
     def generate(self, prompt: str | None = None, *, n: int = 1, **wanted: Any) -> str | list[str]:
         """What the model writes after `prompt` (a list of n texts where n > 1), without the prompt.
 
-        Keywords: tokens, temperature, top_k, top_p, min_p, repetition_penalty, seed, stop, use_cache; unset,
+        Keywords: tokens, temperature, top_k, top_p, min_p, repetition_penalty, seed, stop, special, use_cache; unset,
         the first four are those of the run's `[sample]`.
         """
         texts = [""] * n
@@ -100,9 +100,13 @@ class Run:
         repetition_penalty: float = 1.0,
         seed: int | None = None,
         stop: Sequence[str] = (),
+        special: Special = "refuse",
         use_cache: bool = True,
     ) -> Iterator[list[str]]:
-        """n texts at once, piece by piece: one list of n pieces (often empty ones) a token."""
+        """n texts at once, piece by piece: one list of n pieces (often empty ones) a token.
+
+        special: where the prompt spells a special token: "refuse" it, "allow" it as the token, or take it for "text".
+        """
         usual = self.config.sample
         sampling = Sampling(
             temperature=usual.temperature if temperature is None else temperature,
@@ -111,10 +115,13 @@ class Run:
             min_p=min_p,
             repetition_penalty=repetition_penalty,
         )
+        begin: str | Ids = opening(self.tokenizer, usual.prompt) if prompt is None else prompt
+        if prompt and special != "refuse":
+            begin = self.tokenizer.encode(prompt, special=special)
         return streams(
             self.model,
             self.tokenizer,
-            opening(self.tokenizer, usual.prompt) if prompt is None else prompt,
+            begin,
             samples=n,
             max_tokens=usual.tokens if tokens is None else tokens,
             sampling=sampling,

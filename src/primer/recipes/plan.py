@@ -57,6 +57,8 @@ def plan(config: RunConfig, rates: dict[str, float]) -> dict[str, Any]:
         "flops": flops,
         "rows_at_once": rows,
         "memory": asdict(memory) | {"total": memory.total},
+        "checkpoint_bytes": memory.weights * (2 if train.weight_average else 1) + memory.optimizer,
+        "checkpoints": train.keep + 1,
         "cache_bytes": count.cache_bytes(model),
         "device": device,
         "precision": precision,
@@ -96,7 +98,11 @@ def training_bytes(config: RunConfig, rows: int, device: str) -> count.TrainingB
     """What has to be in memory for so many rows at once."""
     from primer.kernels import cross_entropy
 
-    logits = cross_entropy.held_at_once(device, narrow=config.train.precision in ("bf16", "fp16"))
+    logits = cross_entropy.held_at_once(
+        device,
+        narrow=config.train.precision in ("bf16", "fp16"),
+        compiled=config.train.compile == "on",
+    )
     return count.training_bytes(config.model, rows, optimizer=config.optim.name, logits=logits)
 
 

@@ -145,10 +145,12 @@ def introduction(info: Mapping[str, Any]) -> str:
     device = info.get("device", "cpu")
     count = info.get("threads") if device == "cpu" else None
     threads = f", {count} thread{'s' * (count > 1)}" if count else ""
+    processes = info.get("processes", 1)
+    together = f", {processes} processes ({info.get('parallel', 'ddp')})" if processes > 1 else ""
     return (
         f"{info.get('recipe', 'run')}: {info.get('parameters', 0):,} parameters, "
         f"{info.get('train_tokens', 0):,} tokens of {info.get('source', 'text')}, "
-        f"on {device} in {info.get('precision', 'fp32')}{threads}\n{info.get('path', '')}"
+        f"on {device} in {info.get('precision', 'fp32')}{threads}{together}\n{info.get('path', '')}"
     )
 
 

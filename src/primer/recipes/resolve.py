@@ -24,6 +24,9 @@ Layer = tuple[str, Mapping[str, Any]]
 PRESET_RECIPE = "gpt2-124m"
 """How a preset of `models.config` is trained: as the smallest one, in its own size."""
 
+OF_TEXTS = ("validation_fraction", "unknown", "encoding", "encoding_errors", "field")
+"""Of [data]: how a text becomes tokens."""
+
 _MAX_BYTES = 1 << 20
 """A recipe is a page of text; what is larger was named by mistake."""
 
@@ -81,6 +84,8 @@ def _adapted(layers: list[Layer]) -> list[Layer]:
 
     more: list[Layer] = []
     theirs = _tokenizer_beside(value("data.source"))
+    if theirs:
+        _refuse_without_effect(layers)
     if theirs and not any(
         "data.tokenizer" in dotted(values) for origin, values in layers if not _ships(origin)
     ):
@@ -92,6 +97,18 @@ def _adapted(layers: list[Layer]) -> list[Layer]:
     if last("model.context_length") > last("train.short_context") >= 0 and numbers and short > length:
         more.append(("off, since the context is shorter", {"train.short_context": 0}))
     return _with_shorter_warmup([*layers, *more])
+
+
+def _refuse_without_effect(layers: list[Layer]) -> None:
+    """UsageError for a flag that says how a text becomes tokens, where the tokens are there."""
+    flags = next((dotted(values) for origin, values in layers if origin == "flag"), {})
+    given = [f"data.{name}" for name in OF_TEXTS if f"data.{name}" in flags]
+    if given:
+        raise UsageError(
+            f"{', '.join(given)} was decided when these tokens were made",
+            str(flags.get("data.source", "data.source")),
+            f"leave {', '.join('--' + key.replace('_', '-') for key in given)} out",
+        )
 
 
 def _ships(origin: str) -> bool:

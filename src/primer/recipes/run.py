@@ -385,6 +385,8 @@ def start_info(
         "device": str(device),
         "precision": config.train.precision,
         "threads": config.train.threads,
+        "processes": trainer.world.size,
+        "parallel": config.train.parallel,
         "flops_per_token": flops_per_token(config.model),
         "matmul_rate": planned["matmul_flops"],
     }

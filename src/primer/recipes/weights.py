@@ -172,7 +172,28 @@ def adopt_weights(model: GPT, run: RunDirectory) -> None:
                 hint=f"--model.context-length={len(weights[positions])}",
             )
         weights[positions] = weights[positions][:context]
-    put_weights(model, weights, str(saved.path))
+    try:
+        put_weights(model, weights, str(saved.path))
+    except DataError as error:
+        raise of_another_size(model.config, run) or error from error
+
+
+def of_another_size(wanted: GPTConfig, run: RunDirectory) -> UsageError | None:
+    """The error for sizes that were asked for and are not those of the run to start from, if there are such."""
+    theirs = configs.dotted(configs.to_dict(run.read_config().model))
+    different = {
+        key: (value, theirs[key])
+        for key, value in configs.dotted(configs.to_dict(wanted)).items()
+        if value != theirs[key] and key != "context_length" and not is_dropout(key)
+    }
+    if not different:
+        return None
+    named = ", ".join(f"model.{key}={ours!r} (there {other!r})" for key, (ours, other) in different.items())
+    return UsageError(
+        f"the weights to start from are another model's: {named}",
+        str(run.path),
+        "leave " + ", ".join(f"--model.{key.replace('_', '-')}" for key in different) + " out",
+    )
 
 
 @torch.no_grad()

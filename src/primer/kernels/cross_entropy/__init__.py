@@ -59,11 +59,11 @@ def in_chunks(logits: int, h: Tensor) -> bool:
     return h.device.type == "cpu" and not compiled and not narrow
 
 
-def held_at_once(device: str, *, narrow: bool) -> int | None:
+def held_at_once(device: str, *, narrow: bool, compiled: bool = False) -> int | None:
     """The most logits that training on such a device has in memory; None: all of a micro-batch.
 
-    narrow: whether products are computed in fewer than 32 bits (see `in_chunks`).
+    narrow: whether products are computed in fewer than 32 bits; compiled: by torch.compile (see `in_chunks` for both).
     """
-    if (device == "cuda" and not HAS_TRITON) or (device == "cpu" and narrow):
+    if (device == "cuda" and not HAS_TRITON) or (device == "cpu" and (narrow or compiled)):
         return None
     return CHUNKS.get(device)
