@@ -118,6 +118,14 @@ def prepare_rows() -> list[tuple[str, str]]:
     return [("`primer prepare`, documents to shards", text)]
 
 
+def kneser_ney_rows() -> list[tuple[str, str]]:
+    """A small GPT against counting, on the same tokens."""
+    found = figures("kneser_ney")
+    size = f"{found['tokens']['vocabulary']:,}"
+    text = f"{found['gpt_nats']:.3f} nats a token; {found['better_by']:.2f} better than a Kneser–Ney 5-gram"
+    return [(f"a small GPT-2 on tiny Shakespeare in {size} tokens", text)]
+
+
 def gpu_rows() -> list[tuple[str, str]]:
     """Both recipes' own steps on one GPU."""
     gpu = figures("gpu")
@@ -140,6 +148,7 @@ PARTS = {
     "gpt2_step": gpt2_step_rows,
     "tokenizer": tokenizer_rows,
     "prepare": prepare_rows,
+    "kneser_ney": kneser_ney_rows,
     "gpu": gpu_rows,
 }
 
