@@ -6,18 +6,22 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import primer
 from primer.cli import scores
 from primer.cli.eval import VERB, several
+from primer.cli.eval import run as evaluate
 from primer.cli.flags import own_flags
 from primer.cli.main import main
-from primer.errors import DataError
+from primer.errors import DataError, UsageError
 from primer.evals import tasks
 from primer.evals.figures import Figure
 from primer.evals.interval import Estimate
 from primer.evals.multiple_choice import TaskScore
+from primer.recipes import scores as from_scores
+from primer.tokens import CharTokenizer
 from setups import TINY
 
 Says = Callable[..., str]
@@ -274,6 +278,29 @@ def test_shards_are_scored_by_their_validation_part(trained: primer.Run, place: 
     assert main(["prepare", str(text), "--tokenizer=char", f"--out={place / 'others'}"]) == 0
     with pytest.raises(DataError, match="another tokenizer"):
         trained.evaluate(place / "others")
+    for words in ([f"--on={place / 'shards'}"], []):
+        with pytest.raises(UsageError, match="tokens that are there"):
+            evaluate([str(trained.path), *words, "--field=content"])
+
+
+def test_tokens_of_others_are_scored_where_the_run_has_their_tokenizer(
+    trained: primer.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody has written down which tokenizer that was. Only the validation file need be there."""
+    folder = tmp_path / "published"
+    folder.mkdir()
+    ids = trained.tokenizer.encode("two times two is four. " * 40).astype("<u2")
+    np.save(folder / "fineweb_val_000000.npy", ids)
+    monkeypatch.setattr(from_scores, "open_tokenizer", lambda name: CharTokenizer("abc"))
+    with pytest.raises(DataError, match="GPT-2's, as others use it"):
+        trained.evaluate(folder)
+    monkeypatch.setattr(from_scores, "open_tokenizer", lambda name: trained.tokenizer)
+    assert trained.evaluate(folder)["tokens"] == len(ids) - 1
+    np.save(folder / "fineweb_train_000001.npy", ids)
+    flags = {**TINY, "train.steps": 2, "train.sample_every": 0, "data.tokenizer": "byte"}
+    own = primer.train("default", flags={**flags, "data.source": str(folder)}, runs_dir=tmp_path / "runs")
+    monkeypatch.undo()
+    assert own.evaluate(folder)["tokens"] == len(ids) - 1, "its own text was of this kind"
 
 
 def test_how_files_are_read_can_be_said(trained: primer.Run, place: Path, says: Says) -> None:

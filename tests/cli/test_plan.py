@@ -169,4 +169,17 @@ def test_a_plan_says_what_checkpoints_take(measured: list[str]) -> None:
     memory = plain["memory"]
     assert plain["checkpoint_bytes"] == memory["weights"] + memory["optimizer"]
     assert averaged["checkpoint_bytes"] == plain["checkpoint_bytes"] + memory["weights"]
-    assert planned("default", **{"train.keep": 5})["checkpoints"] == 6
+    assert planned("default", **{"train.keep": 5})["checkpoints"] == 7, "the best, and one on its way"
+
+
+def test_the_steps_of_a_run_are_those_it_took(
+    text_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], measured: list[str]
+) -> None:
+    words = [f"--{key.replace('_', '-')}={value}" for key, value in TINY.items()]
+    assert main(["train", str(text_file), f"--runs-dir={tmp_path}", *words, "--train.steps=10"]) == 0
+    capsys.readouterr()
+    resumed = ["resume", "latest", f"--runs-dir={tmp_path}", "--train.steps=20", "--train.batch-size=32"]
+    assert main(resumed) == 0
+    capsys.readouterr()
+    assert main(["plan", "latest", f"--runs-dir={tmp_path}"]) == 0
+    assert ["steps", "20", "20"] in [line.split() for line in capsys.readouterr().out.splitlines()]

@@ -231,11 +231,15 @@ def test_an_end_is_not_kept_waiting_by_a_long_step(
     assert left_by(run) == whole
 
 
-def test_a_short_step_is_finished(text_file: Path, tmp_path: Path) -> None:
-    class Interrupting(Silence):
-        def on_part(self, what: str, done: int, total: int) -> None:
+class Interrupting(Silence):
+    """Asks for an end at the first micro-batch of a step that is told of."""
+
+    def on_part(self, what: str, done: int, total: int) -> None:
+        if what == "this step":
             os.kill(os.getpid(), signal.SIGTERM)
 
+
+def test_a_short_step_is_finished(text_file: Path, tmp_path: Path) -> None:
     with pytest.raises(StoppedError, match="step 1, which is saved"):
         primer.train(
             text_file,
@@ -243,3 +247,78 @@ def test_a_short_step_is_finished(text_file: Path, tmp_path: Path) -> None:
             runs_dir=tmp_path / "runs",
             reporter=Interrupting(),
         )
+
+
+def saves(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The steps of all checkpoints that are written from here on."""
+    seen: list[int] = []
+    ordinary = checkpoint.save
+
+    def watched(root: Path, step: int, **more: Any) -> Path:
+        seen.append(step)
+        return ordinary(root, step, **more)
+
+    monkeypatch.setattr(checkpoint, "save", watched)
+    return seen
+
+
+def test_what_is_saved_already_is_not_written_again(
+    text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In that moment a second signal is likely, and nothing has changed."""
+    seen = saves(monkeypatch)
+    monkeypatch.setattr(session, "LONG", -1.0)
+    halves = {**FLAGS, "train.batch_size": 3, "train.micro_batch": 1}
+    with pytest.raises(StoppedError, match="step 0, which is saved"):
+        primer.train(text_file, flags=halves, runs_dir=tmp_path / "runs", reporter=Interrupting())
+    assert seen == [0]
+    with pytest.raises(StoppedError, match="step 0, which is saved"):
+        primer.resume("latest", runs_dir=tmp_path / "runs", reporter=Interrupting())
+    assert seen == [0]
+
+
+def test_a_step_that_was_not_applied_does_not_keep_those_before_it_from_being_saved(
+    text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gradient that overflows is everyday life in fp16: the weights are as they were."""
+    from primer.training import loop
+
+    norms = iter([1.0, 1.0, float("inf")])
+    monkeypatch.setattr(loop, "clip_grad_norm", lambda *values: torch.tensor(next(norms, 1.0)))
+    monkeypatch.setattr(session, "LONG", -1.0)
+
+    class AtTheFourth(Silence):
+        steps = 0
+
+        def on_step(self, row: Any) -> None:
+            self.steps += 1
+
+        def on_part(self, what: str, done: int, total: int) -> None:
+            if what == "this step" and self.steps == 3:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    flags = {**FLAGS, "train.batch_size": 3, "train.micro_batch": 1, "train.checkpoint_every": 100}
+    flags |= {"train.evaluate_every": 100}
+    with pytest.raises(StoppedError, match="step 3, which is saved"):
+        primer.train(text_file, flags=flags, runs_dir=tmp_path / "runs", reporter=AtTheFourth())
+
+
+def test_a_step_is_not_begun_after_an_end_was_asked_for(
+    text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+
+    class WhileSaving(Silence):
+        def on_save(self, path: str) -> None:
+            if path.endswith("step_000003"):
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        def on_message(self, text: str) -> None:
+            told.append(text)
+
+    seen = saves(monkeypatch)
+    with pytest.raises(StoppedError, match="step 3, which is saved"):
+        primer.train(text_file, flags=FLAGS, runs_dir=tmp_path / "runs", reporter=WhileSaving())
+    assert seen == [0, 3]
+    assert told == ["finishing this step and saving; once more to leave at once, unsaved"]
+    assert len([row for row in find("latest", tmp_path / "runs").metrics.rows() if "loss" in row]) == 3

@@ -1,5 +1,6 @@
 """Corpora of the Hub: which files are asked for, that they are checked, and what one is told without a network."""
 
+import dataclasses
 import hashlib
 import sys
 from pathlib import Path
@@ -85,6 +86,36 @@ def test_it_is_a_source_like_any_other(hub: SimpleNamespace) -> None:
 def test_a_file_that_is_not_the_listed_one_is_refused(hub: SimpleNamespace) -> None:
     hub.files["sample/10BT/000_00000.parquet"].lfs.sha256 = "0" * 64
     with pytest.raises(DataError, match="SHA-256"):
+        fetch("fineweb-edu-10B", 1)
+
+
+def test_a_commit_that_is_gone_has_a_way_out(hub: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetch("fineweb-edu-10B", 1)
+
+    class RevisionNotFoundError(Exception):
+        pass
+
+    def gone(*values: Any, **more: Any) -> Any:
+        raise RevisionNotFoundError("404")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(hub, "hf_hub_download", gone)
+        with pytest.raises(SurroundingsError, match="404") as caught:
+            fetch("fineweb-edu-10B", 1)
+    assert caught.value.hint is not None
+    kept = next(Path(word) for word in caught.value.hint.split() if word.endswith(".json"))
+    kept.unlink()
+    assert len(fetch("fineweb-edu-10B", 1)) == 1
+
+
+def test_a_list_of_another_dataset_is_not_used(hub: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetch("fineweb-edu-10B", 1)
+    monkeypatch.setitem(
+        DATASETS, "fineweb-edu-10B", dataclasses.replace(DATASETS["fineweb-edu-10B"], folder="x")
+    )
+    with pytest.raises(AssertionError):
+        hub.HfApi().list_repo_tree("HuggingFaceFW/fineweb-edu", "x", revision="c0ffee")
+    with pytest.raises(SurroundingsError):
         fetch("fineweb-edu-10B", 1)
 
 

@@ -78,8 +78,8 @@ def test_without_a_terminal_a_long_step_is_told_of_at_intervals(clock) -> None:
 
 
 def test_a_stopped_run_is_compared_with_its_part_of_the_plan() -> None:
-    planned = {"tokens": 1000, "seconds": 100.0}
-    actual = {"tokens": 250, "seconds": 30.0, "share": 0.5}
+    planned = {"steps": 20, "seconds": 100.0}
+    actual = {"steps": 5, "seconds": 30.0, "share": 0.5}
     said = report.farewell({"step": 5, "planned": planned, "actual": actual})
     assert "0:30 of training, 0:25 by plan, at 50% of the matmul rate" in said
 

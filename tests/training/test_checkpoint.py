@@ -126,6 +126,42 @@ def test_death_at_any_touch_of_the_disk_leaves_a_whole_checkpoint(tmp_path: Path
     assert int(done.stdout) >= 12, "every line of the protocol is a place to die"
 
 
+def test_death_while_a_step_is_saved_again_leaves_one_of_the_two(tmp_path: Path) -> None:
+    """It is the only checkpoint there is; whoever goes on sweeps first."""
+    again = CRASH.replace("save(2)", "save(1)").replace(
+        "    newest = checkpoint", "    checkpoint.sweep(root)\n    newest = checkpoint"
+    )
+    again = again.replace('"step_000002"', '"step_000001"')
+    done = subprocess.run(
+        [sys.executable, "-c", again, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) >= 14
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["latest", "step_000001"]
+
+
+def test_an_interrupt_while_a_step_is_saved_again_leaves_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(tmp_path)
+    ordinary = Path.rename
+
+    def interrupted(self: Path, target: Path) -> Path:
+        if ".tmp-" in self.name:
+            raise KeyboardInterrupt
+        return ordinary(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            save(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["latest", "step_000005"]
+    checkpoint.load(tmp_path / "step_000005")
+
+
 def test_sweep_removes_what_the_dead_left(tmp_path: Path) -> None:
     save(tmp_path)
     (tmp_path / "step_000006.tmp-1234").mkdir()

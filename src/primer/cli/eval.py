@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -115,7 +116,7 @@ def scored(model: Run, on: str | None, found: Task | None, options: Options) -> 
 
     if found is None:
         name = os.path.basename(on.rstrip("/")) if on else "validation"
-        with Ticker(name, "tokens") as ticker, own_flags():
+        with Ticker(name, "tokens") as ticker, own_flags() if on else nullcontext():
             return model.evaluate(
                 on,
                 unknown=options.unknown,

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from primer.errors import SurroundingsError
+
+OTHERS_WAIT = 3.0
+"""Seconds, after which what only one of several processes has found wrong is told by that one."""
 
 VERBS = (
     "prepare",
@@ -140,8 +144,9 @@ def explain(error: BaseException, *, debug: bool) -> int:
         return 1
     if isinstance(known, StoppedError) and known.quiet:
         return known.exit_code
-    if isinstance(known, UsageError) and os.environ.get("RANK", "0") != "0":
-        return known.exit_code  # torchrun gives all of its processes the same words; the first one answers
+    if isinstance(known, UsageError) and os.environ.get("LOCAL_RANK", "0") not in ("", "0"):
+        # torchrun gives all processes the same words. It ends the others when the first one has answered and ended.
+        time.sleep(OTHERS_WAIT)
     label = "stopped" if isinstance(known, StoppedError) else "error"
     lines = [(label, known.cause), ("where", known.where), ("try", known.hint)]
     _say([(name, text) for name, text in lines if text])

@@ -94,7 +94,7 @@ def as_it_was(run: dict[str, Any]) -> str:
     rows = [
         ("", "planned", "was"),
         ("parameters", f"{planned['parameters']:,}", f"{actual['parameters']:,}"),
-        ("steps", f"{planned['steps']:,}", f"{actual['tokens'] // planned['tokens_per_step']:,}"),
+        ("steps", f"{planned['steps']:,}", f"{actual['steps']:,}"),
         ("memory", megabytes(planned["memory"]["total"]), megabytes(actual["memory"])),
         ("tokens", f"{planned['tokens']:,}", f"{actual['tokens']:,}"),
         ("compute", work(planned["flops"]), work(actual["flops"])),

@@ -50,9 +50,7 @@ def fetch(name: str, limit_tokens: int = 0) -> list[tuple[str, Path]]:
     files = listing.files
     if limit_tokens:
         files = files[: math.ceil(1.1 * limit_tokens / dataset.tokens_a_file)]
-    return [
-        (Path(each.path).name, _file(huggingface_hub, name, dataset, listing.commit, each)) for each in files
-    ]
+    return [(Path(each.path).name, _file(huggingface_hub, name, listing, each)) for each in files]
 
 
 @dataclass(frozen=True)
@@ -69,6 +67,8 @@ class Listed:
 class Listing:
     """The files of a corpus at one commit of its repository."""
 
+    repository: str
+    folder: str
     commit: str
     files: list[Listed]
 
@@ -92,37 +92,47 @@ def _asked_for(hub: Any, name: str, dataset: Dataset) -> Listing:
     ]
     if not found:
         raise DataError("no Parquet files are listed there", dataset.address, "another source")
-    listing = Listing(commit, sorted(found, key=lambda each: each.path))
+    files = sorted(found, key=lambda each: each.path)
+    listing = Listing(dataset.repository, dataset.folder, commit, files)
     with replacing(_listing_file(name)) as file:
         file.write(seal(asdict(listing)).encode())
     return listing
 
 
 def _kept(name: str) -> Listing | None:
-    """What the Hub listed the first time."""
+    """What the Hub listed the first time, if it is of the same dataset."""
     file = _listing_file(name)
     if not file.exists():
         return None
     try:
         fields = unseal(file.read_text(encoding="utf-8"), str(file))
-        return Listing(fields["commit"], [Listed(**each) for each in fields["files"]])
-    except (DataError, UnicodeDecodeError, KeyError, TypeError) as error:
+        found = Listing(**{**fields, "files": [Listed(**each) for each in fields["files"]]})
+    except (DataError, UnicodeDecodeError, OSError, KeyError, TypeError) as error:
         log.warning("%s; asking the Hub again", error)
         return None
+    same = (found.repository, found.folder) == (DATASETS[name].repository, DATASETS[name].folder)
+    return found if same else None
 
 
 def _listing_file(name: str) -> Path:
     return cache_dir() / "hub" / f"{name}.json"
 
 
-def _file(hub: Any, name: str, dataset: Dataset, commit: str, listed: Listed) -> Path:
+GONE = ("EntryNotFoundError", "RepositoryNotFoundError", "RevisionNotFoundError")
+"""Errors of the Hub's client: it was reached, and has not what was listed."""
+
+
+def _file(hub: Any, name: str, listing: Listing, listed: Listed) -> Path:
     log.warning("%s: %s, %.1f GB", name, listed.path, listed.size / 1e9)
     try:
         path = Path(
-            hub.hf_hub_download(dataset.repository, listed.path, repo_type="dataset", revision=commit)
+            hub.hf_hub_download(listing.repository, listed.path, repo_type="dataset", revision=listing.commit)
         )
     except Exception as error:
-        raise _unreachable(name, dataset, error) from error
+        unreachable = _unreachable(name, DATASETS[name], error)
+        if type(error).__name__ in GONE:
+            unreachable.hint = f"what the Hub has now, once {_listing_file(name)} is deleted"
+        raise unreachable from error
     if listed.sha256 is not None and sha256_of(path) != listed.sha256:
         raise DataError("this file is not what the Hub lists: its SHA-256 differs", str(path), "delete it")
     return path

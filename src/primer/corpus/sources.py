@@ -32,11 +32,13 @@ SHAKESPEARE = Asset(
 )
 
 READERS = {".txt": read_text, ".md": read_text, ".jsonl": read_jsonl, ".parquet": read_parquet}
-"""What a folder is searched for, and how each is read. A file with another ending is text where it is named itself.
-Each may be packed: `.txt.gz`, `.jsonl.zst`."""
+"""What a folder is searched for, and how each is read. A file with another ending (but for `TOKENS`) is text where it
+is named itself. Each may be packed: `.txt.gz`, `.jsonl.zst`."""
 
 TOKENS = (".bin", ".npy")
 """Endings of files that hold tokens (`data/layout.py` reads them), of which there is no text to be had."""
+
+_TOKEN_FILES = "to train on tokens it needs files named train and val; for anything else, the text itself"
 
 RUN_MARK = "run.json"
 """A folder with this file is a training run: what it wrote about itself is no text to train on."""
@@ -143,9 +145,7 @@ def open_source(
     files = _text_files(path) if os.path.isdir(path) else ((path.name, path),)
     if path.suffix in TOKENS and not os.path.isdir(path):
         raise DataError(
-            "tokens, not text: they are read by the folder, which holds files named train and val",
-            str(path),
-            f"primer train gpt2-124m --data.source={path.parent}",
+            "tokens, not text, and tokens are read by the folder", str(path), f"{path.parent}: {_TOKEN_FILES}"
         )
     for _, file in files:
         require_regular(file)
@@ -211,10 +211,8 @@ def _text_files(folder: Path) -> tuple[tuple[str, Path], ...]:
     if not found:
         tokens = any(path.suffix in TOKENS for path in folder.iterdir())
         raise DataError(
-            "a folder of tokens, not of text" if tokens else "a folder without text",
+            "a folder without text" + (", but with files as tokens are kept in" if tokens else ""),
             where=str(folder),
-            hint=f"primer train gpt2-124m --data.source={folder}"
-            if tokens
-            else f"it needs a file that ends in {', '.join(READERS)}",
+            hint=_TOKEN_FILES if tokens else f"it needs a file that ends in {', '.join(READERS)}",
         )
     return tuple(sorted(found))

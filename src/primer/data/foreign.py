@@ -11,7 +11,7 @@ import hashlib
 import mmap
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from io import BufferedReader
@@ -49,22 +49,28 @@ def is_foreign(path: Path | str) -> bool:
 
 
 def open_foreign(
-    path: Path | str, tokenizer: Tokenizer, *, verify: bool = True, progress: Progress | None = None
+    path: Path | str,
+    tokenizer: Tokenizer,
+    *,
+    verify: bool = True,
+    splits: Sequence[Split] = SPLITS,
+    progress: Progress | None = None,
 ) -> ShardDirectory:
     """Map the token files of a folder, each split's in the order of the names, after proof that they are whole.
 
     Counts of characters and bytes are 0: nobody has written them down. Raises DataError that names the file: for a
     header, a size or an id that cannot be right, for a number that is missing, for a split without a file. A file is
     read through once, and again when its size or its time has changed. `verify=False` never reads one through: ids
-    are not checked, and the fingerprint of what was not read before is that of names and sizes alone.
+    are not checked, and the fingerprint of what was not read before is that of names and sizes alone. splits: what is
+    wanted; of another one no file need be there, and none is opened.
     """
     path = Path(path)
-    files = _files(path)
+    files = {split: found for split, found in _files(path, splits).items() if split in splits}
     index = _Index.of(path)
     check = _Check(tokenizer.vocab_size, index, verify, progress or _silent, _size(files))
     views: dict[Split, Tokens] = {}
     lines = [tokenizer.fingerprint]
-    for split in SPLITS:
+    for split in splits:
         parts = []
         for file in files[split]:
             ids, digest = _open(file, check)
@@ -73,7 +79,7 @@ def open_foreign(
         kinds = [part.dtype.newbyteorder("=") for part in parts]
         views[split] = Tokens(parts, np.result_type(*kinds))
     counts: dict[Split, Counts] = {
-        split: dict.fromkeys(COUNTED, 0) | {"tokens": len(views[split])} for split in SPLITS
+        split: dict.fromkeys(COUNTED, 0) | {"tokens": len(views[split])} for split in splits
     }
     fingerprint = sha256_of_lines(lines)
     source = {"name": path.resolve().name, "licence": "", "address": str(path), "fingerprint": fingerprint}
@@ -97,8 +103,8 @@ def _splits_of(name: str) -> set[Split]:
     return {"train" if word.startswith("train") else "validation" for word in _SPLIT.findall(stem)}
 
 
-def _files(path: Path) -> dict[Split, list[Path]]:
-    """The token files of a folder, of each split one numbered sequence without a gap."""
+def _files(path: Path, splits: Sequence[Split]) -> dict[Split, list[Path]]:
+    """The token files of a folder, of each wanted split one numbered sequence without a gap."""
     if not path.is_dir():
         raise DataError("there is no such folder", str(path), "look at its name")
     files: dict[Split, list[Path]] = {split: [] for split in SPLITS}
@@ -107,26 +113,26 @@ def _files(path: Path) -> dict[Split, list[Path]]:
     except PermissionError as error:
         raise SurroundingsError("no permission to read this", str(path), f"chmod u+rx '{path}'") from error
     for file in (path / name for name in names):
-        splits = _splits_of(file.name)
-        if len(splits) > 1:
+        named = _splits_of(file.name)
+        if len(named) > 1:
             raise DataError(
                 f"{file.name} speaks of training and of validation: nobody can tell which",
                 str(file),
                 "rename it",
             )
-        for split in splits:
+        for split in named:
             if not file.is_file():
                 raise DataError(f"{file.name} is no file", str(file), "fetch it again, or move it elsewhere")
             files[split].append(file)
-    if not files["train"]:
+    if "train" in splits and not files["train"]:
         raise DataError("no training tokens: no file is named train", str(path), "fineweb_train_000001.bin …")
-    if not files["validation"]:
+    if "validation" in splits and not files["validation"]:
         raise DataError(
             "no validation tokens: no file is named val",
             str(path),
             "rename the last training file, train to val",
         )
-    for split in SPLITS:
+    for split in splits:
         _refuse_gaps(files[split])
     return files
 
@@ -159,7 +165,7 @@ def _parts(file: Path) -> tuple[str, str]:
 
 
 def _size(files: dict[Split, list[Path]]) -> int:
-    return sum(file.stat().st_size for split in SPLITS for file in files[split])
+    return sum(file.stat().st_size for found in files.values() for file in found)
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,7 @@ def fused_rows(config: GPTConfig) -> dict[str, tuple[int, ...]]:
 
 def build_stream(config: RunConfig, shards: ShardDirectory, world: World) -> BatchStream:
     """The training batches of this process."""
-    stream = BatchStream(
+    return BatchStream(
         shards.tokens("train"),
         batch_size=config.train.batch_size,
         context_length=config.model.context_length,
@@ -95,6 +95,10 @@ def build_stream(config: RunConfig, shards: ShardDirectory, world: World) -> Bat
         order=config.data.order,
         begin=shards.tokenizer.special_tokens.get(END_OF_TEXT),
     )
+
+
+def require_reach(stream: BatchStream) -> None:
+    """DataError for an order that hardly reaches a training text; a run that has begun with it may go on."""
     if stream.reach() < LEAST_REACH:
         raise DataError(
             f"windows that begin at documents would leave out {1 - stream.reach():.1%} of these tokens: "
@@ -102,7 +106,6 @@ def build_stream(config: RunConfig, shards: ShardDirectory, world: World) -> Bat
             where="data.order=documents",
             hint="--data.order=epochs",
         )
-    return stream
 
 
 class Spare(Batch):

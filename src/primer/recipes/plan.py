@@ -58,7 +58,7 @@ def plan(config: RunConfig, rates: dict[str, float]) -> dict[str, Any]:
         "rows_at_once": rows,
         "memory": asdict(memory) | {"total": memory.total},
         "checkpoint_bytes": memory.weights * (2 if train.weight_average else 1) + memory.optimizer,
-        "checkpoints": train.keep + 1,
+        "checkpoints": train.keep + 2,  # the best one, and one that is being written
         "cache_bytes": count.cache_bytes(model),
         "device": device,
         "precision": precision,
@@ -69,13 +69,14 @@ def plan(config: RunConfig, rates: dict[str, float]) -> dict[str, Any]:
 
 
 def outcome(
-    planned: dict[str, Any], *, parameters: int, tokens: int, seconds: float, memory: int
+    planned: dict[str, Any], *, parameters: int, steps: int, tokens: int, seconds: float, memory: int
 ) -> dict[str, Any]:
     """What a plan's figures turned out to be; `memory` is the peak of the process (on CUDA of the device's tensors)."""
     flops = tokens * planned["flops"] / max(planned["tokens"], 1)
     return {
         "parameters": parameters,
         "memory": memory,
+        "steps": steps,
         "tokens": tokens,
         "flops": flops,
         "seconds": round(seconds, 3),

@@ -160,9 +160,7 @@ def farewell(info: Mapping[str, Any]) -> str:
     loss = f", best validation loss {best:.4f}" if isinstance(best, float) and best < float("inf") else ""
     if "actual" in info:
         planned, actual = info["planned"], info["actual"]
-        part = min(
-            actual["tokens"] / max(planned["tokens"], 1), 1.0
-        )  # it may have been stopped before its end
+        part = actual["steps"] / max(planned["steps"], 1)  # it may have been stopped before its end
         loss += (
             f"\n{duration(actual['seconds'])} of training, {duration(part * planned['seconds'])} by plan, "
             f"at {actual['share']:.0%} of the matmul rate (primer plan {info.get('handle', 'latest')})"

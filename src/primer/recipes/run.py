@@ -26,7 +26,7 @@ from primer.errors import DivergedError, PrimerError, StoppedError, UsageError
 from primer.models.count import flops_per_token
 from primer.models.gpt import GPT
 from primer.recipes import directory
-from primer.recipes.build import build_model, build_trainer
+from primer.recipes.build import build_model, build_trainer, require_reach
 from primer.recipes.config import RunConfig, is_dropout, title
 from primer.recipes.directory import RunDirectory
 from primer.recipes.loaded import Run
@@ -100,6 +100,7 @@ def train(
         config = with_micro_batch(config, choose_micro_batch(config, model, world))
         config = fit_into_minutes(config, model, shards, world, report.on_message)
         trainer = build_trainer(config, model, shards, world)
+        require_reach(trainer.stream)
         config = accelerate(trainer, config, world, report.on_message)
         trainer.config = config.train
         if world.is_first:
@@ -269,6 +270,7 @@ def how_it_went(trainer: Trainer, planned: dict[str, Any]) -> dict[str, Any]:
     actual = outcome(
         planned,
         parameters=sum(p.numel() for p in trainer.model.parameters()),
+        steps=trainer.progress.step,
         tokens=trainer.progress.tokens,
         seconds=trainer.progress.seconds,
         memory=devices.peak_memory(trainer.precision.device),

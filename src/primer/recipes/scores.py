@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,6 +23,7 @@ from primer.evals.perplexity import score
 from primer.evals.tasks import TASKS, Task, is_task, read_task
 from primer.recipes.build import rows_to_score
 from primer.recipes.text import open_data
+from primer.tokens import open_tokenizer
 from primer.tokens.char import CharTokenizer, UnknownCharacterError
 from primer.tokens.tokenizer import END_OF_TEXT, Ids, Tokenizer
 from primer.training.distributed import World
@@ -48,10 +49,17 @@ def of_text(
 ) -> dict[str, float]:
     """See `Run.evaluate`."""
     skipped = 0
+    tokens = text is None or is_prepared(text) or is_foreign(text)
+    if tokens and replace(how, unknown="error") != Reading():
+        raise UsageError(
+            "how a text is read says nothing of tokens that are there",
+            str(text or run.config.data.source),
+            "leave --encoding, --encoding-errors and --field out",
+        )
     if text is None:
         limit = run.config.train.evaluate_tokens  # what training looked at is what is compared with it
         ids = validation_ids(open_data(run.config, run.directory, World()), limit)
-    elif is_prepared(text) or is_foreign(text):
+    elif tokens:
         ids = validation_ids(shards_for(run, text))
     else:
         check_target(text)
@@ -83,17 +91,23 @@ def validation_ids(shards: ShardDirectory, limit: int = 0) -> Ids:
 
 
 def shards_for(run: "Run", folder: str | Path) -> ShardDirectory:
-    """A folder of token shards, or of others' token files, that a run can read. DataError for another vocabulary's."""
-    if is_foreign(folder):
-        return open_foreign(folder, run.tokenizer)
-    shards = ShardDirectory.open(folder)
-    if shards.tokenizer.fingerprint != run.tokenizer.fingerprint:
+    """A folder of token shards, or of others' token files, that a run can read. DataError for another vocabulary's.
+
+    Others do not say which tokenizer they used. It is taken for GPT-2's, or for the run's own where its own text was
+    such files as well.
+    """
+    foreign = is_foreign(folder)
+    if foreign and is_foreign((run.directory.read_facts()["data"] or {}).get("path", "")):
+        theirs = run.tokenizer
+    else:
+        theirs = open_tokenizer("gpt2") if foreign else ShardDirectory.open(folder).tokenizer
+    if theirs.fingerprint != run.tokenizer.fingerprint:
         raise DataError(
-            "these shards were made with another tokenizer than the run's",
+            "these tokens are another tokenizer's than the run's" + (": GPT-2's, as others use it" * foreign),
             str(folder),
             "the text that they were made from",
         )
-    return shards
+    return open_foreign(folder, theirs, splits=("validation",)) if foreign else ShardDirectory.open(folder)
 
 
 def of_task(

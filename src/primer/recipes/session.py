@@ -27,7 +27,9 @@ from primer.training.loop import Trainer
 from primer.training.sharding import gathered, is_sharded
 
 STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-"""Ctrl-C, a polite kill, a terminal that was closed: finish the step, save, end. (Windows has no SIGHUP.)"""
+"""Ctrl-C, a polite kill, a terminal that was closed: finish the step (or give it up), save, end.
+
+Windows has no SIGHUP."""
 
 
 LONG = 10.0
@@ -42,7 +44,7 @@ class Session:
     """The loop's hands (`training.loop.Hands`) on one run directory.
 
     Only the first of several processes writes; all of them evaluate. While the session is entered, the first
-    signal of `STOPPING` asks for an end after the present step, and the second one ends at once.
+    signal of `STOPPING` asks for an end after the present step, or within one that takes long; the second ends at once.
     """
 
     def __init__(
@@ -66,7 +68,7 @@ class Session:
         self._before: dict[int, Any] = {}
         self._step_began = 0.0
         self._left = 0.0
-        """Seconds that the present step will still take, as far as its first micro-batches tell."""
+        """Seconds that the present step will still take when it is next asked about, as far as its beginning tells."""
 
     def __enter__(self) -> "Session":
         if self.trainer.world.is_first:
@@ -104,18 +106,24 @@ class Session:
         """Several processes go on to where all of them meet: each would have to leave at the same place."""
         return self.trainer.world.size == 1
 
+    @property
+    def _asked_alone(self) -> bool:
+        return self.asked_by is not None and self._alone
+
     def part(self, done: int, total: int) -> bool:
         """Tell how far a step is; False where an end was asked for that it would keep waiting for long."""
         now = time.monotonic()
         if not done:
-            self._step_began, self._left = now, 0.0
-            return True
-        self._left = (now - self._step_began) / done * (total - done)
+            self._step_began = now
+            return not self._asked_alone  # what has not begun is no loss
+        left = (now - self._step_began) / done * (total - done)
+        self._left = left if done + 1 < total else 0.0  # after the last one nobody is asked any more
         self.reporter.on_part("this step", done, total)
-        return self.asked_by is None or not self._alone or self._left <= LONG
+        return not (self._asked_alone and left > LONG)
 
     def stopping(self) -> bool:
         """Whether a signal came to any of the processes."""
+        self._left = 0.0
         asked = torch.tensor(float(self.asked_by is not None), device=self.trainer.precision.device)
         return bool(self.trainer.world.total(asked) > 0)
 
@@ -143,7 +151,7 @@ class Session:
     def _unless_asked(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """The batches, until a signal comes."""
         for batch in batches:
-            if self.asked_by is not None and self._alone:
+            if self._asked_alone:
                 raise _BrokenOff
             if isinstance(batch, Spare):
                 self.trainer.model(batch.inputs.to(self.trainer.precision.device))
@@ -170,7 +178,6 @@ class Session:
 
     def record(self, row: dict[str, Any]) -> None:
         """Keep the row of a step."""
-        self._left = 0.0
         row = dict(row)
         row["lr"] = self.config.optim.lr * row.pop("lr_factor")
         row["tokens_per_second"] = self._tokens_a_step() / max(row.pop("took"), 1e-9)

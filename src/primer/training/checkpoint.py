@@ -64,16 +64,31 @@ def save(
         for name in (*FILES, "manifest.json"):
             sync(temporary / name)
         sync(temporary)
-        if final.exists():  # the same step again: this run was resumed from before it
-            shutil.rmtree(final)
+        before = root / f"{final.name}.old-{os.getpid()}"
+        if (
+            final.exists()
+        ):  # the same step again, as it is evaluated by now: at every moment one of the two is there
+            final.rename(before)
         temporary.rename(final)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
+        put_back(root)
         raise
     sync(root)
     read_manifest(final)
     point(root, "latest", step)
+    put_back(root)
     return final
+
+
+def put_back(root: Path) -> None:
+    """Where a checkpoint was moved aside for a newer one of its step: back, if that never came, and else away."""
+    for path in root.glob("step_*.old-*"):
+        final = root / path.name.partition(".")[0]
+        if final.exists():
+            shutil.rmtree(path)
+        else:
+            path.rename(final)
 
 
 def load(path: Path) -> Checkpoint:
@@ -198,6 +213,7 @@ def _remove(path: Path) -> None:
 def sweep(root: Path) -> None:
     """Remove what processes that died while saving left behind."""
     if root.is_dir():
+        put_back(root)
         for path in root.glob("*.tmp-*"):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 

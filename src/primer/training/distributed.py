@@ -1,7 +1,8 @@
 """Several processes that train one model: who am I, how many are we, and what is the mean of this number.
 
 `torchrun` tells each process its place through the environment (RANK, WORLD_SIZE, LOCAL_RANK …); this file is the
-only one that reads it. One process needs none of this, and every function here is then the identity.
+only one that reads it, but for cli/main.py, which knows no torch. One process needs none of this, and every function
+here is then the identity.
 """
 
 import gc

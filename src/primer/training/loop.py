@@ -51,7 +51,7 @@ class Hands(Protocol):
         """Keep a row of metrics."""
 
     def stopping(self) -> bool:
-        """Whether someone asked the run to end after this step."""
+        """Whether someone asked for an end. Asked after every step."""
 
     def part(self, done: int, total: int) -> bool:
         """So many of a step's micro-batches are computed. False: the rest is not worth waiting for, drop the step."""
@@ -241,12 +241,12 @@ def fit(trainer: Trainer, hands: Hands) -> bool:
         if best is None:
             return False
         hands.save(progress.step, best=best)
-    saved_at = time.monotonic()
+    saved, saved_at, healthy = progress.step, time.monotonic(), True
     while progress.step < config.steps:
         started = time.perf_counter()
         row = trainer.step(hands.part)
         if row is None:
-            if not progress.bad_steps and trainer.finite():
+            if progress.step > saved and healthy and trainer.finite():
                 hands.save(progress.step, best=False)
             return False
         seconds = time.perf_counter() - started
@@ -260,7 +260,8 @@ def fit(trainer: Trainer, hands: Hands) -> bool:
         waited = trainer.world.first(int(time.monotonic() - saved_at), trainer.precision.device)
         due = step % config.checkpoint_every == 0 or 0 < 60 * config.checkpoint_minutes <= waited
         saving = is_due(config.evaluate_every, trainer) or stopping or due
-        sound = math.isfinite(row["loss"]) and (not saving or trainer.finite())
+        healthy = math.isfinite(row["loss"])
+        sound = healthy and (not saving or trainer.finite())
         if progress.bad_steps >= config.patience or (last and not sound):
             times = f"{progress.bad_steps} steps in a row" if progress.bad_steps > 1 else "at the last step"
             raise DivergedError(
@@ -272,7 +273,7 @@ def fit(trainer: Trainer, hands: Hands) -> bool:
         stopping = best is None
         if sound and (best or last or stopping or due):
             hands.save(step, best=bool(best))
-            saved_at = time.monotonic()
+            saved, saved_at = step, time.monotonic()
         if stopping:
             return False
     return True
