@@ -35,6 +35,11 @@ class Resolved(Generic[C]):
     origins: dict[str, str]
 
 
+def spelt(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Flags by their keys, which may be written with hyphens as on a command line."""
+    return {key.replace("-", "_"): value for key, value in flags.items()}
+
+
 def nested(mapping: Mapping[str, Any]) -> dict[str, Any]:
     """Open dotted keys into tables: {"train.steps": 3} → {"train": {"steps": 3}}. Later keys win."""
     tree: dict[str, Any] = {}

@@ -187,6 +187,15 @@ def synchronize(device: torch.device) -> None:
         torch.mps.synchronize()
 
 
+def all_memory(device: torch.device) -> int:
+    """Bytes of a CUDA device, else of main memory, in use or not; 0 where nobody will say."""
+    if device.type == "cuda":
+        import torch
+
+        return torch.cuda.mem_get_info(device)[1]
+    return _memory()
+
+
 def free_memory(device: torch.device) -> int:
     """Bytes that can still be had on a CUDA device, else of main memory; 0 where nobody will say."""
     if device.type == "cuda":

@@ -315,3 +315,8 @@ def test_how_files_are_read_can_be_said(trained: primer.Run, place: Path, says: 
     (place / "old.txt").write_bytes("zwei mal zwei für vier".encode("latin-1"))
     score = json.loads(says(f"--on={place / 'old.txt'}", "--encoding=latin-1", "--json"))
     assert score["tokens"] == len("zwei mal zwei für vier".encode()) - 1
+
+
+def test_a_limit_of_questions_needs_a_task(trained: primer.Run, place: Path) -> None:
+    with pytest.raises(UsageError, match="--limit counts the questions"):
+        evaluate([str(trained.path), f"--on={place / 'a, b.txt'}", "--limit=3"])

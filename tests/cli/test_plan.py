@@ -164,6 +164,18 @@ def test_an_imported_run_had_no_plan(
     assert "imported: nothing was planned" in capsys.readouterr().err
 
 
+def test_a_finetune_is_planned_with_the_run_that_it_starts_from(
+    text_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], measured: list[str]
+) -> None:
+    run = primer.train(text_file, flags=TINY, runs_dir=tmp_path, reporter=Silence())
+    assert main(["plan", "finetune", f"--init-from={run.path}", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["parameters"] == count.parameters(run.config.model)
+    assert main(["plan"]) == 0
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("finetune"))
+    assert line.split()[1] == "-"
+
+
 def test_a_plan_says_what_checkpoints_take(measured: list[str]) -> None:
     plain, averaged = (planned("default", **{"train.weight_average": mean}) for mean in (0.0, 0.9))
     memory = plain["memory"]

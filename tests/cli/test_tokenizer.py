@@ -382,3 +382,17 @@ def test_the_whole_way_needs_no_torch(text_file: Path, tmp_path: Path) -> None:
     words = [sys.executable, "-c", code, str(text_file), str(tmp_path / "t.json")]
     environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
     subprocess.run(words, check=True, capture_output=True, env=environment)
+
+
+def test_a_text_is_no_damaged_tokenizer_and_a_folder_may_hold_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = tmp_path / "my.txt"
+    text.write_text("one two three, one two three. " * 40)
+    assert main(["tokenizer", "report", str(text)]) == 4
+    said = capsys.readouterr().err
+    assert "this file is no tokenizer" in said
+    assert "checksum" not in said
+    assert main(["prepare", str(text), "--tokenizer=byte", f"--out={tmp_path / 'shards'}"]) == 0
+    again = ["prepare", str(text), f"--tokenizer={tmp_path / 'shards'}", f"--out={tmp_path / 'again'}"]
+    assert main(again) == 0

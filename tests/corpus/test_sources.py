@@ -170,3 +170,10 @@ def test_several_sources_are_one_and_none_is_read_twice(tmp_path):
         open_sources([])
     with pytest.raises(UsageError, match="its own encoding"):
         open_sources(["python-docs", tmp_path / "a.txt"], encoding="latin-1")
+
+
+def test_what_a_folder_holds_beside_texts_is_counted(tmp_path, caplog):
+    for name in ("a.txt", "b.html", "c.rst", "d.html", "e", ".hidden.pdf"):
+        (tmp_path / name).write_text("a page")
+    open_source(tmp_path)
+    assert "1 files read, 4 others left out (.html, .rst, no ending)" in caplog.text

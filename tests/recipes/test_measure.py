@@ -9,6 +9,7 @@ import torch
 
 import primer
 import setups
+from primer.errors import SurroundingsError
 from primer.models.config import GPTConfig
 from primer.models.gpt import GPT
 from primer.recipes import measure
@@ -159,3 +160,24 @@ def test_a_gpu_takes_the_most_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (
         trainer.largest([16, 32]) == 16
     )  # nothing fits: the error comes from training, where it is explained
+
+
+def test_a_model_that_no_memory_here_holds_is_refused_before_anything_is_written(
+    text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = {key: value for key, value in TINY.items() if key != "train.parallel"}
+    config = resolve(text_file, flags={**flags, "model.vocab_size": 100}).config
+    needed = training_bytes(config, 0, "cpu").total
+    cpu = torch.device("cpu")
+    monkeypatch.setattr(measure.devices, "all_memory", lambda device: needed)
+    measure.require_memory(config, cpu, World())
+    with pytest.raises(SurroundingsError, match="for its weights, gradients and optimizer alone"):
+        measure.require_memory(config, cpu, World(0, 2, local_size=2))
+    sharded = resolve(text_file, flags={**flags, "model.vocab_size": 100, "train.parallel": "fsdp"}).config
+    measure.require_memory(sharded, cpu, World(0, 2, local_size=2))
+    monkeypatch.setattr(measure.devices, "all_memory", lambda device: 0)
+    measure.require_memory(config, cpu, World())
+    monkeypatch.setattr(measure.devices, "all_memory", lambda device: 1000)
+    with pytest.raises(SurroundingsError):
+        primer.train(text_file, flags=TINY, runs_dir=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()

@@ -43,6 +43,15 @@ def test_the_loss_is_a_mean_of_finite_values(clock) -> None:
     assert line.loss == pytest.approx(1.0, abs=1e-6)
 
 
+def test_time_left_does_not_climb_while_a_long_step_is_taken(clock) -> None:
+    line = ProgressLine(INFO)
+    clock[0] += 30
+    line.took_step(row(250))
+    for gone, left in ((0, "1:30"), (20, "1:10"), (60, "0:30"), (200, "0:00")):
+        clock[0] = 130 + gone
+        assert str(line).startswith(f"step 250/1,000  {left} left")
+
+
 def test_what_takes_long_itself_says_how_far_it_is(clock) -> None:
     line = ProgressLine(INFO)
     line.did_part("this step", 1, 128)

@@ -10,11 +10,16 @@ import pytest
 import torch
 
 import primer
+from primer.data.prepare import prepare
 from primer.errors import DataError, DivergedError, StoppedError, SurroundingsError, UsageError
 from primer.recipes import run as run_module
 from primer.recipes.directory import RunDirectory, find
+from primer.recipes.report import Silence
+from primer.recipes.run import going_on
 from primer.recipes.session import STOPPING, Session
+from primer.tokens import BPETokenizer
 from primer.training import checkpoint
+from primer.training.distributed import World
 from primer.training.lock import RunLock
 from setups import TINY
 
@@ -126,8 +131,79 @@ def test_a_second_signal_leaves_at_once(
         os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(Session, "record", twice)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(StoppedError, match="at once; step_000000 is saved") as caught:
         train(text_file, tmp_path / "runs")
+    assert caught.value.exit_code == 130
+    run = find("latest", tmp_path / "runs")
+    assert run.read_facts()["status"] == "stopped"
+    assert caught.value.hint == f"primer resume {run.handle}"
+
+
+def test_the_command_to_go_on_starts_as_many_processes(text_file: Path, tmp_path: Path) -> None:
+    run = train(text_file, tmp_path / "runs").directory
+    alone = f"primer resume {run.handle}"
+    assert going_on(run, World()) == alone
+    assert going_on(run, World(0, 2, local_size=2)) == f"torchrun --nproc-per-node=2 -m {alone}"
+    several = going_on(run, World(0, 16, local_size=8))
+    assert several == f"on every machine: torchrun --nproc-per-node=8 -m {alone}"
+
+
+def test_a_run_goes_on_with_its_text_at_another_place(text_file: Path, tmp_path: Path) -> None:
+    """Only with the same tokens."""
+    shards, other = tmp_path / "shards", tmp_path / "other"
+    prepare(text_file, tokenizer="byte", out=shards)
+    longer = tmp_path / "longer.txt"
+    longer.write_text(text_file.read_text() * 2)
+    prepare(longer, tokenizer="byte", out=other)
+    run = primer.train("default", flags={**TINY, "data.source": str(shards)}, runs_dir=tmp_path / "runs")
+    shards.rename(tmp_path / "moved")
+    with pytest.raises(DataError) as caught:
+        primer.resume(run, flags={"train.steps": 14})
+    assert caught.value.hint == "put it back, or say where it is now: --data.source=PATH"
+    with pytest.raises(DataError, match="has changed"):
+        primer.resume(run, flags={"train.steps": 14, "data.source": str(other)})
+    primer.resume(run, flags={"train.steps": 14, "data.source": str(tmp_path / "moved")})
+    assert primer.load(run).config.data.source == str(tmp_path / "moved")
+    assert run.directory.read_facts()["data"]["path"] == str(tmp_path / "moved")
+    primer.resume(run, flags={"train.steps": 16})
+
+
+def test_an_order_that_the_recipe_chose_gives_way_where_documents_are_long(
+    text_file: Path, tmp_path: Path
+) -> None:
+    """What was asked for does not."""
+    tokenizer = BPETokenizer.train([text_file.read_text()], vocab_size=280)
+    (tmp_path / "words.json").write_text(tokenizer.to_json())
+    (tmp_path / "mine.toml").write_text('base = "gpt2-124m-modern"\n')
+    flags = {
+        **{key: value for key, value in TINY.items() if not key.startswith("optim.")},
+        "train.steps": 2,
+        "schedule.warmup": 0,
+        "data.source": str(text_file),
+        "data.tokenizer": str(tmp_path / "words.json"),
+        "data.validation_fraction": 0.1,
+    }
+    told: list[str] = []
+
+    class Told(Silence):
+        def on_message(self, text: str) -> None:
+            told.append(text)
+
+    for recipe in ("gpt2-124m-modern", tmp_path / "mine.toml"):
+        run = primer.train(recipe, flags=flags, runs_dir=tmp_path / "runs", reporter=Told())
+        assert run.config.data.order == "epochs"
+        assert "windows begin anywhere" in told.pop()
+    with pytest.raises(DataError, match="would leave out"):
+        primer.train(
+            "gpt2-124m-modern", flags={**flags, "data.order": "documents"}, runs_dir=tmp_path / "runs"
+        )
+
+
+def test_flags_may_be_spelt_as_on_a_command_line(text_file: Path, tmp_path: Path) -> None:
+    flags = {key.replace("_", "-"): value for key, value in TINY.items()}
+    run = primer.train(text_file, flags=flags, runs_dir=tmp_path / "runs")
+    assert run.config.model.d_model == TINY["model.d_model"]
+    assert primer.resume(run, flags={"train.log-every": 2, "train.steps": 14}).config.train.log_every == 2
 
 
 def test_numbers_that_are_not_finite_change_no_weight_and_end_the_run(

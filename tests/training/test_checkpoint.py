@@ -63,6 +63,21 @@ def test_the_newest_whole_one_is_taken_and_the_rest_is_told(tmp_path: Path) -> N
     assert "no manifest" in told[1]
 
 
+def test_whoever_does_not_train_reads_no_optimizer(tmp_path: Path) -> None:
+    path = save(tmp_path)
+    optimizer = path / "optim.safetensors"
+    size = optimizer.stat().st_size
+    optimizer.write_bytes(bytes(size))
+    found = checkpoint.load(path, to_train=False)
+    assert found.optim == {}
+    assert found.model
+    with pytest.raises(DataError, match="SHA-256"):
+        checkpoint.load(path)
+    optimizer.write_bytes(bytes(size - 1))
+    with pytest.raises(DataError, match="bytes, not"):
+        checkpoint.load(path, to_train=False)
+
+
 def test_purge_keeps_the_newest_and_the_best(tmp_path: Path) -> None:
     for step in (1, 2, 3, 4):
         save(tmp_path, step)

@@ -65,6 +65,7 @@ VERB = Verb(
         "primer eval latest --on=hellaswag,lambada_openai --limit=500",
     ),
     options=Options,
+    further="--on={}",
 )
 
 
@@ -86,6 +87,8 @@ def run(argv: Sequence[str]) -> int:
     wanted: list[tuple[str | None, Task | None]] = [(None, None)]
     if options.on:
         wanted = [(on, task(on, options)) for on in several(options.on)]
+    if options.limit is not None and not any(found for _, found in wanted):
+        raise UsageError("--limit counts the questions of a task, and none is named", hint="--on=hellaswag")
     results = [(on, scored(model, on, found, options)) for on, found in wanted]
     show(model, results, options)
     return 0

@@ -42,6 +42,8 @@ class Verb(Generic[O]):
     """A config whose fields are dotted flags too."""
     most: int = 1
     """How many arguments it takes at most."""
+    further: str = ""
+    """The flag that one argument too many was probably meant for."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,9 @@ def parse(verb: Verb[O], argv: Sequence[str]) -> Arguments[O]:
         raise UsageError(
             f"one argument too many: {values[verb.most]!r}",
             f"primer {verb.name}",
-            f"primer {verb.name} {verb.takes}".strip(),
+            verb.further.format(values[verb.most])
+            if verb.further
+            else f"primer {verb.name} {verb.takes}".strip(),
         )
     own = {key: value for key, value in given.items() if key in leaves(verb.options)}
     flags = {key: value for key, value in given.items() if key not in own}
@@ -122,7 +126,8 @@ def _read(verb: Verb[Any], argv: Sequence[str]) -> tuple[list[str], dict[str, An
                 "a recipe is named without a flag", hint=f"primer {verb.name} {text or 'shakespeare'}"
             )
         if key is None:
-            close = meant(name.replace("-", "_"), list(known))
+            section = (known_key for known_key in known if known_key.startswith(f"{name}."))
+            close = next(section, None) or meant(name.replace("-", "_"), list(known))
             hint = _flag(close) if close else f"primer {verb.name} --help"
             raise UsageError(f"unknown flag --{name}", f"primer {verb.name}", hint)
         kind = known[key]

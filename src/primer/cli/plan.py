@@ -10,6 +10,7 @@ from typing import Any
 
 from primer.cli.flags import Verb, parse, show_help
 from primer.cli.table import table
+from primer.cli.train import inherited
 from primer.corpus.sources import RUN_MARK
 from primer.errors import DataError
 from primer.recipes.config import RunConfig
@@ -23,6 +24,8 @@ class Options:
 
     json: bool = False
     """Print JSON."""
+    init_from: str | None = None
+    """The run that the training would start from: its sizes and vocabulary are planned with."""
     runs_dir: str = "runs"
     """Where runs are kept."""
 
@@ -45,7 +48,8 @@ def run(argv: Sequence[str]) -> int:
         print(json.dumps(run, ensure_ascii=False) if arguments.options.json else as_it_was(run))
         return 0
     targets = arguments.values or (["default"] if arguments.help or arguments.flags else recipes())
-    configs = [resolve(target, flags=arguments.flags).config for target in targets]
+    beneath = inherited(arguments.options.init_from, arguments.options.runs_dir)
+    configs = [resolve(target, beneath_flags=beneath, flags=arguments.flags).config for target in targets]
     if arguments.help:
         show_help(VERB, configs[0])
         return 0
@@ -111,8 +115,14 @@ def overview(plans: Sequence[dict[str, Any]]) -> str:
     """A line for every recipe, and what it is for."""
     rows = [("recipe", "parameters", "tokens", "memory", "time here", "what for")]
     for one in plans:
-        cost = (megabytes(one["memory"]["total"]), about(one["seconds"]))
-        rows.append((one["recipe"], f"{one['parameters']:,}", f"{one['tokens']:,}", *cost, one["about"]))
+        size, memory, time = (
+            f"{one['parameters']:,}",
+            megabytes(one["memory"]["total"]),
+            about(one["seconds"]),
+        )
+        if one["needs_weights"]:  # its size is that of the run to start from
+            size = memory = time = "-"
+        rows.append((one["recipe"], size, f"{one['tokens']:,}", memory, time, one["about"]))
     return f"{table(rows, right={1, 2, 3, 4}, cut=5)}\n\n{footnote(plans[0])}"
 
 

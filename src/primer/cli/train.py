@@ -37,23 +37,25 @@ VERB = Verb(
     ),
     options=Options,
     config=RunConfig,
+    further="--data.source={}",
 )
 
 
-def inherited(options: Options) -> tuple[str, dict[str, Any]] | None:
+def inherited(init_from: str | None, runs_dir: str) -> tuple[str, dict[str, Any]] | None:
     """What comes along from the run to start from, if there is one."""
-    if options.init_from is None:
+    if init_from is None:
         return None
     from primer.recipes.directory import brought_along, find
 
-    return brought_along(find(options.init_from, options.runs_dir))
+    return brought_along(find(init_from, runs_dir))
 
 
 def run(argv: Sequence[str]) -> int:
     """Train, with progress on stderr, and print the run's path."""
     arguments = parse(VERB, argv)
     target = arguments.values[0] if arguments.values else None
-    resolved = resolve(target, beneath_flags=inherited(arguments.options), flags=arguments.flags)
+    beneath = inherited(arguments.options.init_from, arguments.options.runs_dir)
+    resolved = resolve(target, beneath_flags=beneath, flags=arguments.flags)
     if arguments.help:
         show_help(VERB, resolved.config)
         return 0

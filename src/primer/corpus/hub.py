@@ -45,7 +45,9 @@ def fetch(name: str, limit_tokens: int = 0) -> list[tuple[str, Path]]:
     try:
         import huggingface_hub
     except ImportError:
-        raise missing_extra("huggingface_hub", "hub") from None
+        missing = missing_extra("huggingface_hub", "hub")
+        missing.hint = f"{missing.hint}, or a text of your own: --data.source=FILE"
+        raise missing from None
     listing = _kept(name) or _asked_for(huggingface_hub, name, dataset)
     files = listing.files
     if limit_tokens:

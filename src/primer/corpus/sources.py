@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from primer.assets import BLOCK, Asset, find, sha256_of, sha256_of_lines
+from primer.assets import BLOCK, Asset, find, log, sha256_of, sha256_of_lines
 from primer.corpus import hub, python_docs
 from primer.corpus.document import SEPARATOR, Document
 from primer.corpus.readers import (
@@ -200,6 +201,7 @@ def _text_files(folder: Path) -> tuple[tuple[str, Path], ...]:
         ) from error
 
     found: list[tuple[str, Path]] = []
+    others: Counter[str] = Counter()
     for parent, folders, names in os.walk(folder, onerror=refuse):
         folders[:] = [
             name for name in folders if not (name.startswith(".") or Path(parent, name, RUN_MARK).is_file())
@@ -208,6 +210,8 @@ def _text_files(folder: Path) -> tuple[tuple[str, Path], ...]:
             path = Path(parent, name)
             if unpacked_suffix(path) in READERS and not name.startswith("."):
                 found.append((path.relative_to(folder).as_posix(), path))
+            elif not name.startswith("."):
+                others[path.suffix or "no ending"] += 1
     if not found:
         tokens = any(path.suffix in TOKENS for path in folder.iterdir())
         raise DataError(
@@ -215,4 +219,7 @@ def _text_files(folder: Path) -> tuple[tuple[str, Path], ...]:
             where=str(folder),
             hint=_TOKEN_FILES if tokens else f"it needs a file that ends in {', '.join(READERS)}",
         )
+    if others:
+        kinds = ", ".join(kind for kind, _ in others.most_common(5))
+        log.warning("%s: %d files read, %d others left out (%s)", folder, len(found), others.total(), kinds)
     return tuple(sorted(found))

@@ -236,6 +236,7 @@ class _Job:
         self, writer: ShardWriter, tokenizer: BPETokenizer, train: int, characters: int
     ) -> None:
         """Each document for itself."""
+        tokenizer.mention_slowness(characters)
         given = jobs(stretches(self.source.documents(), train))
         for found in self._encoded(given, writer, tokenizer):
             writer.write(found.split, found.ids, characters=found.characters, size=found.size)

@@ -97,9 +97,14 @@ def build_stream(config: RunConfig, shards: ShardDirectory, world: World) -> Bat
     )
 
 
+def reaches(stream: BatchStream) -> bool:
+    """Whether an order reaches enough of a training text to be meant."""
+    return stream.reach() >= LEAST_REACH
+
+
 def require_reach(stream: BatchStream) -> None:
     """DataError for an order that hardly reaches a training text; a run that has begun with it may go on."""
-    if stream.reach() < LEAST_REACH:
+    if not reaches(stream):
         raise DataError(
             f"windows that begin at documents would leave out {1 - stream.reach():.1%} of these tokens: "
             "the documents are far longer than the context",

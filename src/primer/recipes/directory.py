@@ -23,6 +23,7 @@ from typing import Any
 from primer import config as configs
 from primer.assets import write_atomically
 from primer.errors import DataError, PrimerError, SurroundingsError, UsageError
+from primer.models.config import PRESETS
 from primer.recipes.config import RunConfig
 from primer.training import checkpoint
 from primer.training.log import JsonLines
@@ -156,8 +157,10 @@ def find(run: str | Path, runs_dir: str | Path = "runs") -> RunDirectory:
     if (path / "config.toml").is_file():
         raise DataError("this is no run: it has no run.json", str(path), RUNS)
     known = every(root)
+    model = str(run) in PRESETS or (path / "config.json").is_file()  # of another program
     if not known:
-        raise DataError("there are no runs yet", where=str(root), hint="primer train")
+        hint = f"primer import {run}" if model else "primer train"
+        raise DataError("there are no runs yet", where=str(root), hint=hint)
     if str(run) == "latest":
         return next((each for each in reversed(known) if checkpoint.every(each.checkpoints)), known[-1])
     matching = [each for each in known if each.id.startswith(str(run)) or each.path.name.startswith(str(run))]
@@ -168,7 +171,8 @@ def find(run: str | Path, runs_dir: str | Path = "runs") -> RunDirectory:
         raise DataError(
             f"{run} is the beginning of several runs: {listed}", where=str(root), hint="more letters"
         )
-    raise DataError(f"there is no run called {run}", where=str(root), hint="primer runs list")
+    hint = f"primer import {run}, which makes one of it" if model else "primer runs list"
+    raise DataError(f"there is no run called {run}", where=str(root), hint=hint)
 
 
 def of_launch(launch: Mapping[str, Any], runs_dir: str | Path) -> RunDirectory | None:

@@ -91,7 +91,11 @@ def locate(source: str | Path, revision: str | None = None) -> Origin:
         folder = path.resolve()
         return Origin(folder, folder.name or "model", f"imported from {folder}")
     if path.exists():
-        raise DataError("this is a file, not the folder of a model", str(path), str(path.parent))
+        raise DataError(
+            "this is a file, not the folder of a model",
+            str(path),
+            "a folder with config.json, model.safetensors",
+        )
     name = hub_name(str(source))
     if name is None:
         raise DataError(

@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from primer import device as devices
 from primer.data.shards import ShardDirectory
-from primer.errors import UsageError
+from primer.errors import SurroundingsError, UsageError
 from primer.models.gpt import GPT
 from primer.recipes.build import build_trainer
 from primer.recipes.config import LEAST_STEPS, RunConfig
@@ -61,6 +61,24 @@ def compiled_model(trainer: Trainer, *, must_pay: bool, tell: Tell) -> Forward |
         tell("torch.compile makes this model no faster, going on without it")
         return None
     return cast(Forward, compiled)
+
+
+def require_memory(config: RunConfig, device: torch.device, world: World) -> None:
+    """SurroundingsError for a model whose weights, gradients and moments alone are more than all the memory there is.
+
+    Activations are an estimate, and a system may swap: what might just fit is tried.
+    """
+    here = devices.all_memory(device)
+    sharers = world.local_size if device.type == "cpu" else 1
+    shared = world.size if config.train.parallel == "fsdp" else 1
+    needed = training_bytes(config, 0, device.type).total * sharers // shared
+    if here and needed > here:
+        raise SurroundingsError(
+            f"this model needs {needed / 1e9:.1f} GB for its weights, gradients and optimizer alone, "
+            f"and there are {here / 1e9:.1f} GB",
+            where=str(device),
+            hint="a smaller model, or --train.parallel=fsdp on several devices",
+        )
 
 
 def choose_parallel(config: RunConfig, device: torch.device, world: World) -> RunConfig:

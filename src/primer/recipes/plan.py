@@ -44,6 +44,7 @@ def plan(config: RunConfig, rates: dict[str, float]) -> dict[str, Any]:
     return {
         "recipe": config.recipe,
         "about": config.about,
+        "needs_weights": config.needs_weights,
         "source": config.data.source,
         "vocabulary": model.vocab_size,
         "vocabulary_assumed": assumed and config.data.tokenizer == "char",

@@ -61,7 +61,7 @@ class ProgressLine:
     def __init__(self, info: Mapping[str, Any]) -> None:
         self.steps = int(info["steps"])
         self.step = self.first = int(info.get("step", 0))
-        self.started = time.monotonic()
+        self.started = self.stepped = time.monotonic()
         self.flops_per_token = float(info.get("flops_per_token") or 0)
         self.peak = float(info.get("matmul_rate") or 0)
         self.seen = 0
@@ -79,6 +79,7 @@ class ProgressLine:
     def took_step(self, row: Mapping[str, Any]) -> None:
         """Take in a row of metrics."""
         self.part = None
+        self.stepped = time.monotonic()
         self.step = int(row["step"])
         self.seen += 1
         self.loss = self._mean(self.loss, row.get("loss"))
@@ -99,8 +100,9 @@ class ProgressLine:
         parts = [f"step {self.step:,}/{self.steps:,}"]
         done = self.step - self.first
         if done > 0 and self.step < self.steps:
-            seconds = (time.monotonic() - self.started) / done * (self.steps - self.step)
-            parts.append(f"{duration(seconds)} left")
+            # As of the last step: one that takes long, and is not done, would seem to make all others longer.
+            seconds = (self.stepped - self.started) / done * (self.steps - self.step)
+            parts.append(f"{duration(max(0.0, seconds - (time.monotonic() - self.stepped)))} left")
         if self.loss is not None:
             parts.append(f"loss {self.loss:.3f}")
         if self.validation is not None:

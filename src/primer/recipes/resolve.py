@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from primer.config import Resolved, dotted, merge, nested
+from primer.config import Resolved, dotted, merge, nested, spelt
 from primer.corpus.sources import NAMED
 from primer.data.foreign import is_foreign
 from primer.data.prepare import is_prepared
@@ -65,7 +65,7 @@ def resolve(
         model = {key: value for key, value in flat.items() if key not in dropout}
         layers = [(origin, dropout), *layers, (origin, model)]
     if flags:
-        layers.append(("flag", _beside(Path(), nested(dict(flags)))))
+        layers.append(("flag", _beside(Path(), nested(spelt(flags)))))
     return merge(RunConfig, _adapted(layers))
 
 

@@ -26,11 +26,17 @@ from primer.errors import DivergedError, PrimerError, StoppedError, UsageError
 from primer.models.count import flops_per_token
 from primer.models.gpt import GPT
 from primer.recipes import directory
-from primer.recipes.build import build_model, build_trainer, require_reach
+from primer.recipes.build import build_model, build_stream, build_trainer, reaches, require_reach
 from primer.recipes.config import RunConfig, is_dropout, title
 from primer.recipes.directory import RunDirectory
 from primer.recipes.loaded import Run
-from primer.recipes.measure import accelerate, choose_micro_batch, choose_parallel, fit_into_minutes
+from primer.recipes.measure import (
+    accelerate,
+    choose_micro_batch,
+    choose_parallel,
+    fit_into_minutes,
+    require_memory,
+)
 from primer.recipes.plan import outcome, plan
 from primer.recipes.report import PlainReporter, Reporter, Silence
 from primer.recipes.resolve import resolve
@@ -75,7 +81,8 @@ def train(
     """
     origin = directory.find(os.fspath(init_from), runs_dir) if init_from is not None else None
     inherited = directory.brought_along(origin) if origin else None
-    config = resolve(target, beneath_flags=inherited, flags=flags or {}).config
+    resolved = resolve(target, beneath_flags=inherited, flags=flags or {})
+    config = resolved.config
     if origin and config.data.tokenizer != origin.read_config().data.tokenizer:
         raise UsageError("data.tokenizer is that of the run to start from", hint="leave --data.tokenizer out")
     if config.needs_weights and not origin:
@@ -91,8 +98,10 @@ def train(
         device, world = enter(config, stack)
         report = teller(reporter, world)
         check_installed(config.train.trackers)
-        shards = prepare_data(config, world, read_tokenizer(origin) if origin else None)
+        theirs = read_tokenizer(origin) if origin else None
+        shards = prepare_data(config, world, theirs, tell=report.on_message)
         config = choose_parallel(complete(config, shards, device), device, world)
+        require_memory(config, device, world)
         model = build_model(config, shards, device)
         if origin:
             adopt_weights(model, origin)
@@ -100,6 +109,12 @@ def train(
         config = with_micro_batch(config, choose_micro_batch(config, model, world))
         config = fit_into_minutes(config, model, shards, world, report.on_message)
         trainer = build_trainer(config, model, shards, world)
+        if not reaches(trainer.stream) and resolved.origins["data.order"].startswith("recipe "):
+            config = replace(config, data=replace(config.data, order="epochs"))
+            trainer.stream = build_stream(config, shards, world)
+            report.on_message(
+                "the documents are far longer than the context: windows begin anywhere (data.order=epochs)"
+            )
         require_reach(trainer.stream)
         config = accelerate(trainer, config, world, report.on_message)
         trainer.config = config.train
@@ -123,7 +138,8 @@ def resume(
 ) -> Run:
     """Go on with a run from its newest whole checkpoint, as if it had never stopped, bit for bit.
 
-    flags: what to change, `{"train.steps": 2000}` for instance. What was chosen by measuring is kept.
+    flags: what to change, `{"train.steps": 2000}` for instance; `data.source` where its text was moved. What was chosen
+    by measuring is kept.
     """
     found = directory.find(os.fspath(run), runs_dir)
     if found.is_imported:
@@ -132,8 +148,12 @@ def resume(
             where=str(found.path),
             hint=f"a training that starts from it: primer train my.txt --init-from={found.handle}",
         )
-    changes = configs.nested(dict(flags or {}))
-    if fixed := [key for key in configs.dotted(changes) if key.startswith(FIXED) and not is_dropout(key)]:
+    changes = configs.nested(configs.spelt(flags or {}))
+    moved = changes.get("data", {}).get("source")  # the same text, at another place
+    if moved is not None and os.path.exists(moved):
+        changes["data"]["source"] = str(Path(moved).resolve())
+    fixed = [key for key in configs.dotted(changes) if key.startswith(FIXED) and not is_dropout(key)]
+    if fixed := [key for key in fixed if key != "data.source"]:
         hint = "--train.steps=N: go on to step N" if fixed == ["train.minutes"] else "a new run: primer train"
         raise UsageError(f"{', '.join(fixed)} cannot change when a run goes on", hint=hint)
     if "batch_size" in (training := changes.get("train", {})):
@@ -149,7 +169,7 @@ def resume(
             stack.enter_context(RunLock(found.path))
             checkpoint.sweep(found.path)
             checkpoint.sweep(found.checkpoints)
-        shards = open_data(config, found, world)
+        shards = open_data(config, found, world, moved=moved is not None)
         at = newest_step(found, world, device, report)
         saved = checkpoint.load(checkpoint.step_directory(found.checkpoints, at))
         with understood(saved):
@@ -163,6 +183,7 @@ def resume(
                 hint=f"--train.steps={2 * max(at, config.train.steps)} to go on",
             )
         config = choose_parallel(complete(config, shards, device), device, world)
+        require_memory(config, device, world)
         model = build_model(config, shards, device)
         share_out(model, config, world)
         config = with_micro_batch(config, choose_micro_batch(config, model, world))
@@ -175,8 +196,12 @@ def resume(
             found.metrics.trim(at, looked)
             found.samples.trim(looked)
             found.write_config(config)
-            found.update_facts(status="training", resumed=[*found.read_facts().get("resumed", []), at])
+            text = {"path": str(shards.path.resolve()), "fingerprint": shards.fingerprint}
+            resumed = [*found.read_facts().get("resumed", []), at]
+            found.update_facts(status="training", resumed=resumed, data=text)
             report.on_message(f"going on after step {at}")
+            if (before := saved.state["world_size"]) != world.size:
+                report.on_message(f"with {in_words(world.size)}; before it was {in_words(before)}")
         return work(found, config, trainer, shards, report, saved.path.name)
 
 
@@ -230,7 +255,17 @@ def work(
             finished = fit(trainer, session)
     except BaseException as error:
         if first:
-            run.update_facts(status="diverged" if isinstance(error, DivergedError) else "failed", ended=now())
+            status = {DivergedError: "diverged", KeyboardInterrupt: "stopped"}.get(type(error), "failed")
+            run.update_facts(status=status, ended=now())
+        if isinstance(error, KeyboardInterrupt) and session.saved:
+            number = int(error.args[0]) if error.args else 2
+            raise StoppedError(
+                f"at once; {session.saved} is saved",
+                where=str(run.path),
+                hint=going_on(run, trainer.world),
+                exit_code=128 + number,
+                quiet=not first,
+            ) from error
         if isinstance(error, PrimerError) and session.saved:
             good = f"the last good checkpoint is {run.checkpoints / session.saved}"
             error.where = f"{error.where}; {good}" if error.where else good
@@ -258,11 +293,25 @@ def work(
             f"stopped after step {step}, "
             + ("which is saved" if up_to_date else f"{session.saved} is saved"),
             where=str(run.path),
-            hint=f"primer resume {run.handle}",
+            hint=going_on(run, trainer.world),
             exit_code=code,
             quiet=not first,
         )
     return Run(run)
+
+
+def going_on(run: RunDirectory, world: World) -> str:
+    """The command that goes on with a run, on as many processes."""
+    command = f"primer resume {run.handle}"
+    if world.size == 1:
+        return command
+    where = "" if world.size == world.local_size else "on every machine: "
+    return f"{where}torchrun --nproc-per-node={world.local_size} -m {command}"
+
+
+def in_words(processes: int) -> str:
+    """1 process, 2 processes."""
+    return f"{processes} process{'es' * (processes > 1)}"
 
 
 def how_it_went(trainer: Trainer, planned: dict[str, Any]) -> dict[str, Any]:

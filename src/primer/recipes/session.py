@@ -66,6 +66,7 @@ class Session:
         self.saved = saved
         """The newest checkpoint that is known to be whole."""
         self._before: dict[int, Any] = {}
+        self._scoring = False
         self._step_began = 0.0
         self._left = 0.0
         """Seconds that the present step will still take when it is next asked about, as far as its beginning tells."""
@@ -94,7 +95,7 @@ class Session:
         if self.asked_by is not None:
             raise KeyboardInterrupt(number)
         self.asked_by = number
-        step = "finishing this step"
+        step = "leaving this evaluation for later" if self._scoring and self._alone else "finishing this step"
         if self._left > LONG:
             left = duration(self._left)
             step = f"giving up this step ({left} left)" if self._alone else f"{step} ({left})"
@@ -160,10 +161,13 @@ class Session:
 
     def evaluate(self, step: int) -> dict[str, Any] | None:
         """Score, and keep the score as a row; None where a signal came meanwhile."""
+        self._scoring = True
         try:
             result = self.score(step)
         except _BrokenOff:
             return None
+        finally:
+            self._scoring = False
         row: dict[str, Any] = {
             "step": step,
             "tokens": self.trainer.progress.tokens,

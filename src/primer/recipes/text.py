@@ -1,8 +1,12 @@
 """A run's text: made into shards when it starts, and the same one when it goes on."""
 
+import os
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from primer import tokens as tokenizers
+from primer.corpus.sources import NAMED
 from primer.data.foreign import is_foreign, open_foreign
 from primer.data.prepare import check_lengths, is_prepared, prepare
 from primer.data.shards import TOKENIZER, ShardDirectory
@@ -15,17 +19,36 @@ from primer.tokens.char import CharTokenizer, UnknownCharacterError
 from primer.tokens.tokenizer import END_OF_TEXT, Tokenizer
 from primer.training.distributed import World
 
+Tell = Callable[[str], None]
 
-def prepare_data(config: RunConfig, world: World, tokenizer: Tokenizer | None = None) -> ShardDirectory:
+
+def prepare_data(
+    config: RunConfig, world: World, tokenizer: Tokenizer | None = None, *, tell: Tell | None = None
+) -> ShardDirectory:
     """The shards of the config's text: made by the first process, then opened by the others.
 
-    `tokenizer`: one that exists already, of the run to start from; else the config says which kind to make.
+    `tokenizer`: one that exists already, of the run to start from; else the config says which kind to make. `tell`
+    hears how far that is, where it takes long.
     """
     with world.first_goes_ahead():
-        return _prepare(config, tokenizer)
+        return _prepare(config, tokenizer, tell)
 
 
-def _prepare(config: RunConfig, tokenizer: Tokenizer | None) -> ShardDirectory:
+class Preparing:
+    """Tells how far a text is on its way into shards, every ten seconds."""
+
+    interval = 10.0
+
+    def __init__(self, tell: Tell) -> None:
+        self.tell, self.told = tell, time.monotonic()
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        if time.monotonic() - self.told >= self.interval:
+            self.told = time.monotonic()
+            self.tell(f"the text is prepared, {stage}: " + (f"{done / total:.0%}" if total else f"{done:,}"))
+
+
+def _prepare(config: RunConfig, tokenizer: Tokenizer | None, tell: Tell | None = None) -> ShardDirectory:
     data = config.data
     if is_prepared(data.source):
         return _opened(config, tokenizer)
@@ -42,6 +65,7 @@ def _prepare(config: RunConfig, tokenizer: Tokenizer | None) -> ShardDirectory:
         encoding_errors=data.encoding_errors,
         field=data.field,
         context_length=config.model.context_length,
+        progress=Preparing(tell) if tell else None,
     )
 
 
@@ -71,13 +95,16 @@ def _opened(config: RunConfig, tokenizer: Tokenizer | None) -> ShardDirectory:
     return shards
 
 
-def open_data(config: RunConfig, run: RunDirectory, world: World) -> ShardDirectory:
-    """The shards that a run was trained on. DataError for a text that changed since then, and for an imported run."""
+def open_data(config: RunConfig, run: RunDirectory, world: World, *, moved: bool = False) -> ShardDirectory:
+    """The shards that a run was trained on. DataError for a text that changed since then, and for an imported run.
+
+    moved: they are to be looked for where `config` says now.
+    """
     with world.first_goes_ahead():
-        return _reopen(config, run)
+        return _reopen(config, run, moved)
 
 
-def _reopen(config: RunConfig, run: RunDirectory) -> ShardDirectory:
+def _reopen(config: RunConfig, run: RunDirectory, moved: bool) -> ShardDirectory:
     if run.is_imported:
         raise DataError(
             "this run was imported, and has no text of its own",
@@ -90,20 +117,27 @@ def _reopen(config: RunConfig, run: RunDirectory) -> ShardDirectory:
         where=str(run.path),
         hint="put the old text back, or start a new run from these weights: primer train … --init-from",
     )
-    try:
-        shards = (
-            open_foreign(facts["path"], read_tokenizer(run))
-            if is_foreign(facts["path"])
-            else ShardDirectory.open(facts["path"])
-        )
-    except DataError:
+    shards = None if moved else _as_left(facts["path"], run)
+    if shards is None:
         try:
             shards = _prepare(config, read_tokenizer(run))
         except UnknownCharacterError as error:
             raise changed from error
+        except DataError as error:
+            if not os.path.lexists(config.data.source) and config.data.source not in NAMED:
+                error.hint = "put it back, or say where it is now: --data.source=PATH"
+            raise
     if shards.fingerprint != facts["fingerprint"]:
         raise changed
     return shards
+
+
+def _as_left(path: str, run: RunDirectory) -> ShardDirectory | None:
+    """The shards at the place where a run has found them, if they are there and whole."""
+    try:
+        return open_foreign(path, read_tokenizer(run)) if is_foreign(path) else ShardDirectory.open(path)
+    except DataError:
+        return None
 
 
 def opening(tokenizer: Tokenizer, prompt: str) -> str:

@@ -142,13 +142,16 @@ def load_model(
 def read_checkpoint(
     run: RunDirectory, which: Literal["best", "latest"], model: GPTConfig
 ) -> checkpoint.Checkpoint:
-    """The checkpoint that a pointer names, verified, and with it that the tokenizer and `model` are its own."""
+    """The checkpoint that a pointer names, verified, and with it that the tokenizer and `model` are its own.
+
+    Without the optimizer's state.
+    """
     path = checkpoint.follow(run.checkpoints, which) or checkpoint.newest(run.checkpoints)
     if path is None:
         raise DataError(
             "this run has no checkpoint yet", where=str(run.path), hint="another run: primer runs list"
         )
-    saved = checkpoint.load(path)
+    saved = checkpoint.load(path, to_train=False)
     with understood(saved):
         check_neighbours(saved, run, model)
     return saved

@@ -41,6 +41,8 @@ def open_tokenizer(spec: str | Path) -> Tokenizer:
     if spec == "gpt2":
         return gpt2()
     path = Path(spec)
+    if path.is_dir():  # of shards, or of a run
+        path = path / "tokenizer.json"
     if not path.is_file():
         raise UsageError(
             f"unknown tokenizer {str(spec)!r}",
@@ -59,6 +61,12 @@ def from_json(text: str, where: str = "tokenizer.json") -> Tokenizer:
     try:
         fields = unseal(text, where)
     except DataError as error:
+        if not text.lstrip().startswith("{"):
+            raise DataError(
+                "this file is no tokenizer",
+                where,
+                f"{', '.join(NAMED)}, or a file of `primer tokenizer train`",
+            ) from error
         if '"pre_tokenizer"' in text:
             raise DataError(
                 "this is the tokenizer.json of another program",

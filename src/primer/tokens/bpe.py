@@ -135,11 +135,15 @@ class BPETokenizer:
 
     def encode(self, text: str, special: Special = "refuse") -> Ids:
         jobs = self._jobs(text, special)
-        if not self._fast and len(text) > LARGE and self.implementation == "auto":
+        self.mention_slowness(len(text))
+        return self._joined([self._run(text, job) for job in jobs])
+
+    def mention_slowness(self, characters: int) -> None:
+        """Say once, where so much is to be encoded that it matters, that a faster engine could be had."""
+        if not self._fast and characters > LARGE and self.implementation == "auto":
             _say_once(
                 "tiktoken is not installed (extra [fast]): encoding in plain Python, several times slower"
             )
-        return self._joined([self._run(text, job) for job in jobs])
 
     def encode_batch(self, texts: Sequence[str], threads: int = 0, special: Special = "refuse") -> list[Ids]:
         """`encode` of each text, on all cores (or on `threads`); a single long text keeps them all busy, too."""
