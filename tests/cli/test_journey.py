@@ -226,7 +226,7 @@ def test_a_signal_saves_says_how_to_go_on_and_has_its_code(place: Path, number: 
     out, err = training.communicate()
     assert training.returncode == code
     assert out == ""
-    assert "stopped: stopped after step" in err
+    assert "stopped: after step" in err
     (run,) = (place / f"signal-{number}").iterdir()
     assert f"try:    primer resume {run}" in err
     assert (run / "checkpoints" / "latest").exists()

@@ -118,7 +118,7 @@ def test_a_signal_at_any_step_saves_and_changes_nothing(
         cause, _, hint = last_words(done.err)
         reached = run.metrics.rows()[-1]["step"]
         assert reached >= step
-        assert cause == f"stopped: stopped after step {reached}, which is saved"
+        assert cause == f"stopped: after step {reached}, which is saved"
         assert hint == f"try:    primer resume {run.id}"
         assert run.read_facts()["status"] == "stopped"
         latest = checkpoint.follow(run.checkpoints, "latest")

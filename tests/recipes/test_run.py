@@ -14,8 +14,8 @@ from primer.data.prepare import prepare
 from primer.errors import DataError, DivergedError, StoppedError, SurroundingsError, UsageError
 from primer.recipes import run as run_module
 from primer.recipes.directory import RunDirectory, find
+from primer.recipes.ending import going_on
 from primer.recipes.report import Silence
-from primer.recipes.run import going_on
 from primer.recipes.session import STOPPING, Session
 from primer.tokens import BPETokenizer
 from primer.training import checkpoint

@@ -7,6 +7,7 @@ print(primer.load(run).generate("ROMEO:"))
 import hashlib
 import os
 import platform
+import signal
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -22,13 +23,14 @@ from primer import config as configs
 from primer import device as devices
 from primer.assets import write_atomically
 from primer.data.shards import ShardDirectory
-from primer.errors import DivergedError, PrimerError, StoppedError, UsageError
+from primer.errors import DivergedError, PrimerError, UsageError
 from primer.models.count import flops_per_token
 from primer.models.gpt import GPT
 from primer.recipes import directory
 from primer.recipes.build import build_model, build_stream, build_trainer, reaches, require_reach
 from primer.recipes.config import RunConfig, is_dropout, title
 from primer.recipes.directory import RunDirectory
+from primer.recipes.ending import how_it_went, in_words, stopped
 from primer.recipes.loaded import Run
 from primer.recipes.measure import (
     accelerate,
@@ -37,7 +39,7 @@ from primer.recipes.measure import (
     fit_into_minutes,
     require_memory,
 )
-from primer.recipes.plan import outcome, plan
+from primer.recipes.plan import plan
 from primer.recipes.report import PlainReporter, Reporter, Silence
 from primer.recipes.resolve import resolve
 from primer.recipes.session import Session
@@ -148,19 +150,7 @@ def resume(
             where=str(found.path),
             hint=f"a training that starts from it: primer train my.txt --init-from={found.handle}",
         )
-    changes = configs.nested(configs.spelt(flags or {}))
-    moved = changes.get("data", {}).get("source")  # the same text, at another place
-    if moved is not None and os.path.exists(moved):
-        changes["data"]["source"] = str(Path(moved).resolve())
-    fixed = [key for key in configs.dotted(changes) if key.startswith(FIXED) and not is_dropout(key)]
-    if fixed := [key for key in fixed if key != "data.source"]:
-        hint = "--train.steps=N: go on to step N" if fixed == ["train.minutes"] else "a new run: primer train"
-        raise UsageError(f"{', '.join(fixed)} cannot change when a run goes on", hint=hint)
-    if "batch_size" in (training := changes.get("train", {})):
-        training.setdefault("micro_batch", 0)  # the old one was measured for another batch
-    config = configs.merge(
-        RunConfig, [("run", configs.to_dict(found.read_config())), ("flag", changes)]
-    ).config
+    config, moved = changed(found, flags or {})
     with ExitStack() as stack:
         device, world = enter(config, stack)
         report = teller(reporter, world)
@@ -169,7 +159,7 @@ def resume(
             stack.enter_context(RunLock(found.path))
             checkpoint.sweep(found.path)
             checkpoint.sweep(found.checkpoints)
-        shards = open_data(config, found, world, moved=moved is not None)
+        shards = open_data(config, found, world, moved=moved)
         at = newest_step(found, world, device, report)
         saved = checkpoint.load(checkpoint.step_directory(found.checkpoints, at))
         with understood(saved):
@@ -203,6 +193,22 @@ def resume(
             if (before := saved.state["world_size"]) != world.size:
                 report.on_message(f"with {in_words(world.size)}; before it was {in_words(before)}")
         return work(found, config, trainer, shards, report, saved.path.name)
+
+
+def changed(run: RunDirectory, flags: Mapping[str, Any]) -> tuple[RunConfig, bool]:
+    """A run's config with what may change when it goes on, and whether its text lies at another place now."""
+    changes = configs.nested(configs.spelt(flags))
+    source = changes.get("data", {}).get("source")
+    if source is not None and os.path.exists(source):
+        changes["data"]["source"] = str(Path(source).resolve())
+    fixed = [key for key in configs.dotted(changes) if key.startswith(FIXED) and not is_dropout(key)]
+    if fixed := [key for key in fixed if key != "data.source"]:
+        hint = "--train.steps=N: go on to step N" if fixed == ["train.minutes"] else "a new run: primer train"
+        raise UsageError(f"{', '.join(fixed)} cannot change when a run goes on", hint=hint)
+    if "batch_size" in (training := changes.get("train", {})):
+        training.setdefault("micro_batch", 0)  # the old one was measured for another batch
+    layers = [("run", configs.to_dict(run.read_config())), ("flag", changes)]
+    return configs.merge(RunConfig, layers).config, source is not None
 
 
 def teller(reporter: Reporter | None, world: World) -> Reporter:
@@ -259,13 +265,7 @@ def work(
             run.update_facts(status=status, ended=now())
         if isinstance(error, KeyboardInterrupt) and session.saved:
             number = int(error.args[0]) if error.args else 2
-            raise StoppedError(
-                f"at once; {session.saved} is saved",
-                where=str(run.path),
-                hint=going_on(run, trainer.world),
-                exit_code=128 + number,
-                quiet=not first,
-            ) from error
+            raise stopped(run, trainer.world, f"at once; {session.saved} is saved", number) from error
         if isinstance(error, PrimerError) and session.saved:
             good = f"the last good checkpoint is {run.checkpoints / session.saved}"
             error.where = f"{error.where}; {good}" if error.where else good
@@ -286,45 +286,11 @@ def work(
         }
     )
     if not finished:
-        code = 128 + session.asked_by if session.asked_by else 130
         step = trainer.progress.step  # which was not saved if its numbers were not finite
         up_to_date = checkpoint.step_directory(run.checkpoints, step).name == session.saved
-        raise StoppedError(
-            f"stopped after step {step}, "
-            + ("which is saved" if up_to_date else f"{session.saved} is saved"),
-            where=str(run.path),
-            hint=going_on(run, trainer.world),
-            exit_code=code,
-            quiet=not first,
-        )
+        when = f"after step {step}, " + ("which is saved" if up_to_date else f"{session.saved} is saved")
+        raise stopped(run, trainer.world, when, session.asked_by or signal.SIGINT)
     return Run(run)
-
-
-def going_on(run: RunDirectory, world: World) -> str:
-    """The command that goes on with a run, on as many processes."""
-    command = f"primer resume {run.handle}"
-    if world.size == 1:
-        return command
-    where = "" if world.size == world.local_size else "on every machine: "
-    return f"{where}torchrun --nproc-per-node={world.local_size} -m {command}"
-
-
-def in_words(processes: int) -> str:
-    """1 process, 2 processes."""
-    return f"{processes} process{'es' * (processes > 1)}"
-
-
-def how_it_went(trainer: Trainer, planned: dict[str, Any]) -> dict[str, Any]:
-    """The plan, and beside it the same figures as they were."""
-    actual = outcome(
-        planned,
-        parameters=sum(p.numel() for p in trainer.model.parameters()),
-        steps=trainer.progress.step,
-        tokens=trainer.progress.tokens,
-        seconds=trainer.progress.seconds,
-        memory=devices.peak_memory(trainer.precision.device),
-    )
-    return {"planned": planned, "actual": actual}
 
 
 def enter(config: RunConfig, stack: ExitStack) -> tuple[torch.device, World]:
