@@ -169,7 +169,10 @@ def test_a_model_that_no_memory_here_holds_is_refused_before_anything_is_written
     config = resolve(text_file, flags={**flags, "model.vocab_size": 100}).config
     needed = training_bytes(config, 0, "cpu").total
     cpu = torch.device("cpu")
-    monkeypatch.setattr(measure.devices, "all_memory", lambda device: needed)
+    monkeypatch.setattr(measure.devices, "all_memory", lambda device: int(needed / 0.99))
+    with pytest.raises(SurroundingsError, match="for its weights, gradients and optimizer alone"):
+        measure.require_memory(config, cpu, World())
+    monkeypatch.setattr(measure.devices, "all_memory", lambda device: int(needed / 0.9))
     measure.require_memory(config, cpu, World())
     with pytest.raises(SurroundingsError, match="for its weights, gradients and optimizer alone"):
         measure.require_memory(config, cpu, World(0, 2, local_size=2))

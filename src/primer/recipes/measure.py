@@ -30,6 +30,8 @@ Tell = Callable[[str], None]
 
 ROOM = 0.6
 """The share of the memory that weights, gradients and moments may take before they are sharded."""
+ALL = 0.95
+"""The share of a machine's memory that anything may take: the rest is the system's and the program's own."""
 PATIENCE = 4.0
 """Seconds: a CPU that needs longer for a forward and backward pass would not gain by a larger one."""
 
@@ -64,7 +66,7 @@ def compiled_model(trainer: Trainer, *, must_pay: bool, tell: Tell) -> Forward |
 
 
 def require_memory(config: RunConfig, device: torch.device, world: World) -> None:
-    """SurroundingsError for a model whose weights, gradients and moments alone are more than all the memory there is.
+    """SurroundingsError for a model whose weights, gradients and moments alone take (almost) all the memory there is.
 
     Activations are an estimate, and a system may swap: what might just fit is tried.
     """
@@ -72,7 +74,7 @@ def require_memory(config: RunConfig, device: torch.device, world: World) -> Non
     sharers = world.local_size if device.type == "cpu" else 1
     shared = world.size if config.train.parallel == "fsdp" else 1
     needed = training_bytes(config, 0, device.type).total * sharers // shared
-    if here and needed > here:
+    if here and needed > ALL * here:
         raise SurroundingsError(
             f"this model needs {needed / 1e9:.1f} GB for its weights, gradients and optimizer alone, "
             f"and there are {here / 1e9:.1f} GB",
