@@ -46,7 +46,7 @@ def fetch(name: str, limit_tokens: int = 0) -> list[tuple[str, Path]]:
         import huggingface_hub
     except ImportError:
         missing = missing_extra("huggingface_hub", "hub")
-        missing.hint = f"{missing.hint}, or a text of your own: --data.source=FILE"
+        missing.hint = f"{missing.hint}, or name a text of your own"
         raise missing from None
     listing = _kept(name) or _asked_for(huggingface_hub, name, dataset)
     files = listing.files

@@ -213,7 +213,7 @@ def _text_files(folder: Path) -> tuple[tuple[str, Path], ...]:
             elif not name.startswith("."):
                 others[path.suffix or "no ending"] += 1
     if not found:
-        tokens = any(path.suffix in TOKENS for path in folder.iterdir())
+        tokens = any(suffix in others for suffix in TOKENS)
         raise DataError(
             "a folder without text" + (", but with files as tokens are kept in" if tokens else ""),
             where=str(folder),
