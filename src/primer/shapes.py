@@ -14,3 +14,7 @@
 
 `context_length` is the largest T that a model was built for (`block_size`, `n_ctx`, `max_seq_len`).
 """
+
+PADDING = -1
+"""Where a row of ids is shorter than its batch: the id of no token. It has no row in a vocabulary, so no model can
+write it; models do not look at it, losses do not count it."""

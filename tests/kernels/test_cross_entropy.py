@@ -8,7 +8,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from primer.kernels.cross_entropy import CHUNKS, cpu, held_at_once, in_chunks, linear_cross_entropy, reference
+from primer.kernels.cross_entropy import (
+    CHUNKS,
+    FEW,
+    cpu,
+    held_at_once,
+    in_chunks,
+    linear_cross_entropy,
+    reference,
+)
 from primer.nn.loss import cross_entropy
 
 CASES: dict[str, dict[str, float]] = {
@@ -77,11 +85,11 @@ def test_its_gradients_are_given_away_once() -> None:
 
 def test_few_logits_are_computed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     h = torch.randn(4, 2)
-    assert in_chunks(CHUNKS["cpu"] + 1, h)
-    assert not in_chunks(CHUNKS["cpu"], h)
-    assert not in_chunks(CHUNKS["cpu"] + 1, h.bfloat16())
+    assert in_chunks(FEW["cpu"] + 1, h)
+    assert not in_chunks(FEW["cpu"], h)
+    assert not in_chunks(FEW["cpu"] + 1, h.bfloat16())
     with torch.autocast("cpu", torch.bfloat16):
-        assert not in_chunks(CHUNKS["cpu"] + 1, h)
+        assert not in_chunks(FEW["cpu"] + 1, h)
     assert held_at_once("cpu", narrow=False) == CHUNKS["cpu"]
     assert held_at_once("cpu", narrow=True) is None
     assert held_at_once("cpu", narrow=False, compiled=True) is None

@@ -1,4 +1,4 @@
-"""The sizes and options of a GPT, as one frozen value. No torch here: help must answer at once."""
+"""The sizes and options of each model, as one frozen value. No torch here: help must answer at once."""
 
 from __future__ import annotations
 
@@ -18,6 +18,13 @@ PRESETS: dict[str, dict[str, int]] = {
     "gpt2-xl": {"n_layers": 48, "n_heads": 25, "d_model": 1600},
 }
 """GPT-2's four sizes: Radford et al. 2019, table 2, with the heads of the released models."""
+
+TRANSFORMERS: dict[str, dict[str, int | float]] = {
+    "tiny": {"n_layers": 4, "n_heads": 4, "d_model": 128, "d_ff": 256, "dropout": 0.3},
+    "base": {"n_layers": 6, "n_heads": 8, "d_model": 512, "d_ff": 2048, "dropout": 0.1},
+    "big": {"n_layers": 6, "n_heads": 16, "d_model": 1024, "d_ff": 4096, "dropout": 0.3},
+}
+"""base and big: Vaswani et al. 2017, table 3. tiny: for some ten thousand sentences (Wu et al. 2021, §3.1)."""
 
 
 @dataclass(frozen=True)
@@ -145,13 +152,7 @@ class GPTConfig:
                 raise UsageError(f"model.{name} must be at most {LARGEST:,}, got {getattr(self, name):,}")
         if self.vocab_size < 0 or self.d_ff < 0 or self.n_kv_heads < 0:
             raise UsageError("model.vocab_size, model.d_ff and model.n_kv_heads must not be negative")
-        if self.d_model % self.n_heads:
-            near = [h for h in range(1, self.d_model + 1) if self.d_model % h == 0]
-            best = min(near, key=lambda h: abs(h - self.n_heads))
-            raise UsageError(
-                f"model.d_model={self.d_model} does not divide by model.n_heads={self.n_heads}",
-                hint=f"--model.n-heads={best}, or a d_model that is a multiple of {self.n_heads}",
-            )
+        _check_heads(self.d_model, self.n_heads)
         if self.n_heads % self.kv_heads:
             raise UsageError(
                 f"model.n_heads={self.n_heads} does not divide by model.n_kv_heads={self.n_kv_heads}",
@@ -221,3 +222,88 @@ class GPTConfig:
     def has_qkv_bias(self) -> bool:
         """Whether the query, key and value projections have a bias, with "unset" resolved."""
         return self.bias if self.qkv_bias is None else self.qkv_bias
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """The encoder–decoder of Vaswani et al. 2017; the defaults are its base model."""
+
+    vocab_size: int = 0
+    """Distinct tokens (V) of both languages together. 0: taken from the tokenizer when the run starts."""
+    context_length: int = 256
+    """The longest sentence in tokens, of either language, its end included."""
+    d_model: int = 512
+    """Width of the residual stream (C)."""
+    n_layers: int = 6
+    """Layers of the encoder, and of the decoder (the paper's N)."""
+    n_heads: int = 8
+    """Heads (H, the paper's h); `d_model` must divide by it."""
+    d_k: int = 0
+    """Width of a head's queries and keys. 0: d_model / n_heads, as wide as its values."""
+    d_ff: int = 2048
+    """Width inside the feed-forward (F)."""
+
+    norm: Literal["post", "pre"] = "post"
+    """Where LayerNorm stands: after the residual sum, as published (§3.1), or before the sublayer, as in GPT-2."""
+    norm_eps: float = 1e-5
+    """Added to the variance before its root."""
+    positions: Literal["sinusoidal", "learned"] = "sinusoidal"
+    """How the model knows the order (§3.5); learned ones are row (E) of table 3."""
+    attention_bias: bool = False
+    """Biases in the projections of attention: torch.nn.Transformer has them, the paper's equations do not."""
+
+    dropout: float = 0.1
+    """P_drop: on each sublayer's output, and on the sums of embeddings and positions (§5.4)."""
+    pattern_dropout: float = 0.0
+    """Dropout on the attention weights; not in the paper, but in the code beside it."""
+    hidden_dropout: float = 0.0
+    """Dropout inside the feed-forward, behind the ReLU; not in the paper, but in the code beside it."""
+
+    def __post_init__(self) -> None:
+        sizes = ("context_length", "d_model", "n_layers", "n_heads", "d_ff")
+        for name in (*sizes, "vocab_size", "d_k"):
+            least = 1 if name in sizes else 0
+            if not least <= getattr(self, name) <= LARGEST:
+                raise UsageError(
+                    f"model.{name} must lie between {least} and {LARGEST:,}, got {getattr(self, name):,}"
+                )
+        _check_heads(self.d_model, self.n_heads)
+        if not 0 < self.norm_eps < math.inf:
+            raise UsageError(f"model.norm_eps must be a positive number, got {self.norm_eps}")
+        for name in ("dropout", "pattern_dropout", "hidden_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UsageError(f"model.{name} must lie in [0, 1), got {getattr(self, name)}")
+
+    @classmethod
+    def preset(cls, name: str, **changes: Any) -> TransformerConfig:
+        """The model `base` or `big` of the paper, or `tiny`. UsageError for any other name.
+
+        >>> TransformerConfig.preset("big").d_ff
+        4096
+        """
+        if name not in TRANSFORMERS:
+            close = nearest(name, list(TRANSFORMERS))
+            raise UsageError(f"unknown preset {name!r}", hint=close or "one of " + ", ".join(TRANSFORMERS))
+        sizes: dict[str, Any] = dict(TRANSFORMERS[name])
+        return cls(**(sizes | changes))
+
+    @property
+    def d_v(self) -> int:
+        """Width of a head's values."""
+        return self.d_model // self.n_heads
+
+    @property
+    def key_width(self) -> int:
+        """Width of a head's queries and keys, with 0 resolved."""
+        return self.d_k or self.d_v
+
+
+def _check_heads(d_model: int, n_heads: int) -> None:
+    """UsageError for heads that do not divide the width, with the nearest number that does."""
+    if d_model % n_heads:
+        near = [h for h in range(1, d_model + 1) if d_model % h == 0]
+        best = min(near, key=lambda h: abs(h - n_heads))
+        raise UsageError(
+            f"model.d_model={d_model} does not divide by model.n_heads={n_heads}",
+            hint=f"--model.n-heads={best}, or a d_model that is a multiple of {n_heads}",
+        )

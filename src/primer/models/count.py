@@ -8,19 +8,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from primer.models.config import GPTConfig
+from primer.models.config import GPTConfig, TransformerConfig
 
 FLOAT = 4
 """Bytes of a float32: weights, gradients and optimizer state, whatever matrix products are computed in."""
 
 
-def parameters(config: GPTConfig) -> int:
+def parameters(config: GPTConfig | TransformerConfig) -> int:
     """All weights that are trained; a tied head counts once, as its embedding.
 
     >>> sizes = {"vocab_size": 50257, "context_length": 1024, "d_model": 768, "n_layers": 12, "n_heads": 12}
     >>> parameters(GPTConfig(**sizes, tied_head=True))  # GPT-2
     124439808
     """
+    if isinstance(config, TransformerConfig):
+        return _of_transformer(config)
     C, V = config.d_model, config.vocab_size
     embeddings = V * C + config.context_length * C * (config.positions == "learned")
     embeddings += len(config.ngram.orders) * config.ngram.rows * C
@@ -144,3 +146,35 @@ def _norm(config: GPTConfig) -> int:
     """One norm: a gain, and LayerNorm's shift."""
     shift = config.bias and config.norm_type == "layernorm"
     return config.d_model * config.norm_gain * (1 + shift)
+
+
+def encoder_matrices(config: TransformerConfig) -> int:
+    """The weights that every token of the source is multiplied by: its layers, and the keys and values made of it."""
+    of_keys_and_values = config.d_model * config.n_heads * (config.key_width + config.d_v)
+    return config.n_layers * (
+        _attention_matrices(config) + _feed_forward_matrices(config) + of_keys_and_values
+    )
+
+
+def decoder_matrices(config: TransformerConfig) -> int:
+    """The weights that every token of the target is multiplied by: its layers, and the head."""
+    of_queries_and_output = config.d_model * config.n_heads * (config.key_width + config.d_v)
+    layers = _attention_matrices(config) + of_queries_and_output + _feed_forward_matrices(config)
+    return config.n_layers * layers + config.d_model * config.vocab_size
+
+
+def _of_transformer(config: TransformerConfig) -> int:
+    C, L = config.d_model, config.n_layers
+    matrices = encoder_matrices(config) + decoder_matrices(config)  # the head is the embedding, counted once
+    keys = config.n_heads * config.key_width
+    biases = 2 * L * (config.d_ff + C) + config.attention_bias * 3 * L * (2 * keys + 2 * C)
+    norms = 2 * C * (5 * L + 2 * (config.norm == "pre"))
+    return matrices + biases + norms + config.context_length * C * (config.positions == "learned")
+
+
+def _attention_matrices(config: TransformerConfig) -> int:
+    return config.d_model * config.n_heads * 2 * (config.key_width + config.d_v)
+
+
+def _feed_forward_matrices(config: TransformerConfig) -> int:
+    return 2 * config.d_model * config.d_ff

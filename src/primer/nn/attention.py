@@ -1,6 +1,6 @@
 """Multi-head attention: project, attend in each head, put the heads side by side, project back."""
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from primer.kernels.attention import attention
@@ -12,14 +12,72 @@ from primer.nn.positions import Rotary
 from primer.nn.probe import Probe
 
 
-class MultiHeadAttention(nn.Module):
-    """MultiHead(x) = Concat(head_1 … head_H)·W^O, head_i = Attention(x·W_i^Q, x·W_i^K, x·W_i^V).
+class Heads(nn.Module):
+    """What self-attention and cross-attention share: queries, keys and values in, the sublayer's output out.
 
-    Vaswani et al. 2017, §3.2.2, masked so that no position sees a later one (§3.2.3). The 3·H projections are
-    one matrix, `qkv`: rows for the queries of every head, then the keys, then the values.
+    MultiHead = Concat(head_1 … head_H)·W^O, head_i = Attention(Q·W_i^Q, K·W_i^K, V·W_i^V): Vaswani et al. 2017, §3.2.2.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        n_heads: int,
+        *,
+        causal: bool,
+        bias: bool,
+        output: bool,
+        softmax_scale: float | None,
+        pattern_dropout: float,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.n_heads, self.d_head = n_heads, d_model // n_heads
+        self.causal = causal
+        self.softmax_scale = softmax_scale
+        self.pattern_dropout = pattern_dropout
+        self.output = nn.Linear(d_model, d_model, bias=bias) if output else None
+        self.dropout = Dropout(dropout)
+        self.q, self.k, self.v, self.z = Probe(), Probe(), Probe(), Probe()
+        self.attn_scores, self.pattern, self.attn_out = Probe(), Probe(), Probe()
+
+    def merge(
+        self,
+        q: Float[Tensor, "B H T D"],
+        k: Float[Tensor, "B Hkv S D"],
+        v: Float[Tensor, "B Hkv S Dv"],
+        seen: Bool[Tensor, "B S"] | None = None,
+    ) -> Float[Tensor, "B T C"]:
+        """Attend in every head, put the heads side by side, project."""
+        z = self.z(self.attend(q, k, v, seen))  # (B, H, T, D)
+        heads = z.transpose(1, 2).flatten(2)  # side by side
+        return self.attn_out(self.dropout(self.output(heads) if self.output else heads))
+
+    def attend(
+        self,
+        q: Float[Tensor, "B H T D"],
+        k: Float[Tensor, "B Hkv S D"],
+        v: Float[Tensor, "B Hkv S Dv"],
+        seen: Bool[Tensor, "B S"] | None = None,
+    ) -> Float[Tensor, "B H T Dv"]:
+        """The operator of `kernels/attention`, or its written-out form while someone looks at the pattern."""
+        p = self.pattern_dropout if self.training else 0.0
+        how = {"causal": self.causal, "softmax_scale": self.softmax_scale, "seen": seen}
+        if not (self.attn_scores.heard or self.pattern.heard):
+            return attention(q, k, v, dropout=p, **how)  # type: ignore[arg-type]
+        scores = self.attn_scores(attention_scores(q, k, **how))  # type: ignore[arg-type]
+        pattern = self.pattern(scores.softmax(dim=-1))  # (B, H, T, S)
+        return (dropout(pattern, p) if p else pattern) @ repeat_heads(v, self.n_heads)
+
+
+class MultiHeadAttention(Heads):
+    """Self-attention: queries, keys and values are projections of the same x.
+
+    Vaswani et al. 2017, §3.2.2; `causal` masks it so that no position sees a later one (§3.2.3). The 3·H projections
+    are one matrix, `qkv`: rows for the queries of every head, then the keys, then the values.
 
     n_kv_heads: fewer key and value heads, shared by groups of query heads (Ainslie et al. 2023).
-    softmax_scale: what scores are multiplied by; D^-½ unless given.
+    d_k: width of queries and keys in each head, where it is not d_model / n_heads as that of values.
+    softmax_scale: what scores are multiplied by; d_k^-½ unless given.
     rotary: turns queries and keys by their position, once for all layers of a model.
     output: False leaves W^O out, as the lecture's script does.
     """
@@ -30,6 +88,8 @@ class MultiHeadAttention(nn.Module):
         n_heads: int,
         *,
         n_kv_heads: int | None = None,
+        d_k: int | None = None,
+        causal: bool = True,
         qkv_bias: bool = False,
         bias: bool = False,
         output: bool = True,
@@ -39,35 +99,40 @@ class MultiHeadAttention(nn.Module):
         pattern_dropout: float = 0.0,
         dropout: float = 0.0,
     ) -> None:
-        super().__init__()
-        self.n_heads, self.n_kv_heads = n_heads, n_kv_heads or n_heads
-        self.d_head = d_model // n_heads
-        self.softmax_scale = softmax_scale
-        self.pattern_dropout = pattern_dropout
+        super().__init__(
+            d_model,
+            n_heads,
+            causal=causal,
+            bias=bias,
+            output=output,
+            softmax_scale=softmax_scale,
+            pattern_dropout=pattern_dropout,
+            dropout=dropout,
+        )
+        self.n_kv_heads = n_kv_heads or n_heads
+        self.d_k = d_k or self.d_head
         self.rotary = rotary
-        self.qkv = nn.Linear(d_model, (n_heads + 2 * self.n_kv_heads) * self.d_head, bias=qkv_bias)
-        self.qk_norm = make_norm(qk_norm, self.d_head, gain=False, bias=False) if qk_norm else None
-        self.output = nn.Linear(d_model, d_model, bias=bias) if output else None
-        self.dropout = Dropout(dropout)
-        self.q, self.k, self.v, self.z = Probe(), Probe(), Probe(), Probe()
-        self.attn_scores, self.pattern, self.attn_out = Probe(), Probe(), Probe()
+        self.widths = ((n_heads + self.n_kv_heads) * self.d_k, self.n_kv_heads * self.d_head)
+        self.qkv = nn.Linear(d_model, sum(self.widths), bias=qkv_bias)
+        self.qk_norm = make_norm(qk_norm, self.d_k, gain=False, bias=False) if qk_norm else None
 
-    def forward(self, x: Float[Tensor, "B T C"], cache: LayerCache | None = None) -> Float[Tensor, "B T C"]:
-        B, T, C = x.shape
+    def forward(
+        self,
+        x: Float[Tensor, "B T C"],
+        cache: LayerCache | None = None,
+        seen: Bool[Tensor, "B T"] | None = None,
+    ) -> Float[Tensor, "B T C"]:
         q, k, v = self.project(x, start=cache.length if cache else 0)
         if cache:
             k, v = cache.append(k, v)
-        z = self.z(self.attend(q, k, v))  # (B, H, T, D)
-        heads = z.transpose(1, 2).reshape(B, T, C)  # side by side
-        return self.attn_out(self.dropout(self.output(heads) if self.output else heads))
+        return self.merge(q, k, v, seen)
 
     def project(
         self, x: Float[Tensor, "B T C"], start: int = 0
-    ) -> tuple[Float[Tensor, "B H T D"], Float[Tensor, "B Hkv T D"], Float[Tensor, "B Hkv T D"]]:
+    ) -> tuple[Float[Tensor, "B H T D"], Float[Tensor, "B Hkv T D"], Float[Tensor, "B Hkv T Dv"]]:
         """Queries, keys and values of every head; the first token stands at position `start`."""
-        B, T, _ = x.shape
-        heads = self.qkv(x).view(B, T, -1, self.d_head)
-        qk, v = heads.split([self.n_heads + self.n_kv_heads, self.n_kv_heads], dim=2)
+        qk, v = self.qkv(x).split(self.widths, dim=-1)
+        qk, v = qk.unflatten(-1, (-1, self.d_k)), v.unflatten(-1, (-1, self.d_head))  # (B, T, heads, D)
         if self.qk_norm:
             qk = self.qk_norm(qk)
         if self.rotary:
@@ -75,13 +140,52 @@ class MultiHeadAttention(nn.Module):
         q, k = qk.split([self.n_heads, self.n_kv_heads], dim=2)
         return self.q(q.transpose(1, 2)), self.k(k.transpose(1, 2)), self.v(v.transpose(1, 2))
 
-    def attend(
-        self, q: Float[Tensor, "B H T D"], k: Float[Tensor, "B Hkv S D"], v: Float[Tensor, "B Hkv S D"]
-    ) -> Float[Tensor, "B H T D"]:
-        """The operator of `kernels/attention`, or its written-out form while someone looks at the pattern."""
-        p = self.pattern_dropout if self.training else 0.0
-        if not (self.attn_scores.heard or self.pattern.heard):
-            return attention(q, k, v, softmax_scale=self.softmax_scale, dropout=p)
-        scores = self.attn_scores(attention_scores(q, k, causal=True, softmax_scale=self.softmax_scale))
-        pattern = self.pattern(scores.softmax(dim=-1))  # (B, H, T, S)
-        return (dropout(pattern, p) if p else pattern) @ repeat_heads(v, self.n_heads)
+
+class CrossAttention(Heads):
+    """Queries from the decoder, keys and values from the encoder's output: Vaswani et al. 2017, §3.2.3, first point.
+
+    Every position of the decoder may look at every token of the source. The keys and values do not depend on the
+    decoder, so whoever decodes token by token computes them once (`remember`).
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        n_heads: int,
+        *,
+        d_k: int | None = None,
+        qkv_bias: bool = False,
+        bias: bool = False,
+        pattern_dropout: float = 0.0,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__(
+            d_model,
+            n_heads,
+            causal=False,
+            bias=bias,
+            output=True,
+            softmax_scale=None,
+            pattern_dropout=pattern_dropout,
+            dropout=dropout,
+        )
+        self.d_k = d_k or self.d_head
+        self.queries = nn.Linear(d_model, n_heads * self.d_k, bias=qkv_bias)
+        self.keys_values = nn.Linear(d_model, n_heads * (self.d_k + self.d_head), bias=qkv_bias)
+
+    def forward(
+        self,
+        x: Float[Tensor, "B T C"],
+        memory: tuple[Float[Tensor, "B H S D"], Float[Tensor, "B H S Dv"]],
+        seen: Bool[Tensor, "B S"] | None = None,
+    ) -> Float[Tensor, "B T C"]:
+        q = self.queries(x).unflatten(-1, (self.n_heads, self.d_k)).transpose(1, 2)
+        return self.merge(self.q(q), *memory, seen)
+
+    def remember(
+        self, encoded: Float[Tensor, "B S C"]
+    ) -> tuple[Float[Tensor, "B H S D"], Float[Tensor, "B H S Dv"]]:
+        """Keys and values of the source."""
+        k, v = self.keys_values(encoded).split([self.n_heads * self.d_k, self.n_heads * self.d_head], dim=-1)
+        k, v = k.unflatten(-1, (-1, self.d_k)), v.unflatten(-1, (-1, self.d_head))
+        return self.k(k.transpose(1, 2)), self.v(v.transpose(1, 2))

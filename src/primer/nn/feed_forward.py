@@ -98,12 +98,14 @@ class FeedForward(nn.Module):
         activation: Activation = "gelu",
         bias: bool = True,
         dropout: float = 0.0,
+        hidden_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.bend = BENDS[activation]
         gated = activation == "swiglu"
         self.expand = nn.Linear(d_model, 2 * d_ff if gated else d_ff, bias=bias)
         self.contract = nn.Linear(d_ff, d_model, bias=bias)
+        self.hidden_dropout = Dropout(hidden_dropout)
         self.dropout = Dropout(dropout)
         self.mlp_pre, self.mlp_post, self.mlp_out = Probe(), Probe(), Probe()
 
@@ -112,7 +114,7 @@ class FeedForward(nn.Module):
             hidden = relu_in_place(self.expand(x.flatten(0, -2))).unflatten(0, x.shape[:-1])  # (B, T, F)
         else:
             hidden = self.mlp_post(self.bend(self.mlp_pre(self.expand(x))))  # (B, T, F)
-        return self.mlp_out(self.dropout(self.contract(hidden)))
+        return self.mlp_out(self.dropout(self.contract(self.hidden_dropout(hidden))))
 
     def looked_into(self) -> bool:
         """Whether someone has a use for what is between the layers, or a compiler arranges it in its own way."""

@@ -6,6 +6,9 @@ from torch import Tensor, nn
 
 Listener = Callable[[Tensor], Tensor]
 
+STACKS = ("layers", "encoder", "decoder")
+"""What models call their lists of layers."""
+
 
 class Probe(nn.Module):
     """Passes a value through unchanged; while someone listens, the listener's value goes on instead.
@@ -28,15 +31,17 @@ class Probe(nn.Module):
 
 
 def probes(model: nn.Module) -> dict[str, Probe]:
-    """Every probe by its hook name: `layers.3.pattern`, `layers.3.resid_post`, `embed`, `logits`, …
+    """Every probe by its hook name: `layers.3.pattern`, `decoder.0.cross.pattern`, `embed`, `logits`, …
 
-    Inside a layer the names are unique, so the sublayer's name is left out, as in the field's vocabulary.
+    Inside a layer the names are unique but for those of a decoder's second attention, so the sublayer's name is left
+    out, as in the field's vocabulary.
     """
     named = {}
     for path, module in model.named_modules():
         if isinstance(module, Probe):
             parts = path.split(".")
-            name = ".".join([*parts[:2], parts[-1]]) if parts[0] == "layers" else parts[-1]
+            cross = ["cross"] if "cross_attention" in parts else []
+            name = ".".join([*parts[:2], *cross, parts[-1]]) if parts[0] in STACKS else parts[-1]
             assert name not in named, f"two probes called {name}"
             named[name] = module
     return named

@@ -16,6 +16,9 @@ from primer.kernels.cross_entropy import cpu, reference
 CHUNKS = {"cpu": 1 << 24, "cuda": 1 << 30}
 """Logits in memory at once: 64 MB of float32, or 2 GB of bfloat16."""
 
+FEW = {"cpu": 1 << 21, "cuda": 1 << 24}
+"""So many logits are better left in one piece: a CPU's caches hold them."""
+
 HAS_TRITON = importlib.util.find_spec("triton") is not None
 """Whether kernels can be compiled here. A constant, since a compiler must be able to see through `in_chunks`."""
 
@@ -50,13 +53,14 @@ def linear_cross_entropy(
 
 def in_chunks(logits: int, h: Tensor) -> bool:
     """Whether so many logits are better not all in memory at once, and there is a way here to avoid it."""
-    if logits <= CHUNKS["cpu"]:
+    device = h.device.type
+    if logits <= min(FEW.get(device, 0), CHUNKS.get(device, 0)):
         return False
-    if h.device.type == "cuda":
+    if device == "cuda":
         return h.dtype != torch.float64 and HAS_TRITON
     compiled = torch.compiler.is_compiling()  # a compiler has its own way with what it can see into
     narrow = h.dtype.itemsize < 4 or torch.is_autocast_enabled("cpu")  # it would sum in few bits
-    return h.device.type == "cpu" and not compiled and not narrow
+    return device == "cpu" and not compiled and not narrow
 
 
 def held_at_once(device: str, *, narrow: bool, compiled: bool = False) -> int | None:

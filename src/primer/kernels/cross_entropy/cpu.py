@@ -11,6 +11,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+CACHED = 1 << 21
+"""Logits that a CPU's caches hold, about."""
+LEAST_ROWS = 512
+"""Positions a chunk, even where the caches are too small: a product of fewer is slow."""
+
 
 class LinearCrossEntropy(torch.autograd.Function):
     """Over n positions, with z = cap(W·hᵀ + b) and y the (smoothed) target distribution:
@@ -36,7 +41,7 @@ class LinearCrossEntropy(torch.autograd.Function):
         total = h.new_zeros(())
         dh, dw = torch.empty_like(h), torch.empty_like(weight)
         db = None if bias is None else torch.zeros_like(bias)
-        rows = max(1, chunk // V)
+        rows = max(1, min(chunk // V, LEAST_ROWS if V * LEAST_ROWS > CACHED else CACHED // V))
         pieces = zip(h.split(rows), targets.split(rows), dh.split(rows), strict=True)
         for number, (h_chunk, t, dh_chunk) in enumerate(pieces):
             z = weight @ h_chunk.t()  # (V, rows)
