@@ -11,7 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from primer.corpus import readers
-from primer.corpus.readers import Decoding, read_jsonl, read_parquet, read_text, require_regular
+from primer.corpus.readers import (
+    Decoding,
+    count_lines,
+    read_jsonl,
+    read_lines,
+    read_parquet,
+    read_text,
+    require_regular,
+)
 from primer.errors import DataError, PrimerError, SurroundingsError, UsageError
 
 STRICT = Decoding()
@@ -265,3 +273,33 @@ def test_a_record_may_keep_its_text_under_another_name(file):
     assert caught.value.hint == "--data.field=content"
     documents = read_jsonl(path, "docs.jsonl", Decoding(field="content"))
     assert [document.text for document in documents] == ["here"]
+
+
+@settings(max_examples=200)
+@given(
+    text=st.text(
+        st.characters(exclude_categories=["Cs"], exclude_characters="\0\ufeff")
+        | st.sampled_from("\r\n\f\x85\u2028")
+    ),
+    block=st.integers(4, 9),
+    encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
+)
+def test_lines_are_those_of_python_however_they_are_cut(tmp_path_factory, text, block, encoding):
+    """The outsider is `open`, which knows three line ends and no others."""
+    path = tmp_path_factory.getbasetemp() / "lines.txt"
+    path.write_bytes(text.encode(encoding))
+    with path.open(encoding=encoding) as file:
+        expected = [line.removesuffix("\n") for line in file]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(readers, "BLOCK", block)
+        assert list(read_lines(path, STRICT)) == expected
+        assert count_lines(path, STRICT) == len(expected)
+
+
+def test_a_line_without_end_is_refused_by_its_number(file, monkeypatch):
+    monkeypatch.setattr(readers, "MAX_LINE", 1 << 20)
+    path = file(b"short\n" + b"x" * (1 << 20) + b"\n")
+    assert [len(line) for line in read_lines(path, STRICT)] == [5, 1 << 20]
+    with pytest.raises(DataError, match="more than 1,048,576 characters") as caught:
+        list(read_lines(file(b"short\n" + b"x" * (5 << 20)), STRICT))
+    assert caught.value.where.endswith("text.txt, line 2")

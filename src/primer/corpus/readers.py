@@ -1,4 +1,4 @@
-"""From a file's bytes to documents: plain text, JSON lines (both packed or not), Parquet. All of it streams."""
+"""From a file's bytes to documents, lines and records: text, JSON lines (packed or not), Parquet. All of it streams."""
 
 from __future__ import annotations
 
@@ -134,6 +134,33 @@ def read_text(path: Path, name: str, decoding: Decoding) -> Iterator[Document]:
             block = file.read(BLOCK)
 
 
+def read_lines(path: Path, decoding: Decoding) -> Iterator[str]:
+    """The lines of a text file without what ends them: `\\n`, `\\r\\n` or `\\r`, nothing else; the last may lack it.
+
+    (`str.splitlines` would cut at form feeds and at U+2028 too, and two texts would no longer go line by line.)
+    Raises as `read_text` does, and DataError for a line of more than `MAX_LINE` characters.
+    """
+    rest, number = "", 1
+    for piece in read_text(path, path.name, decoding):
+        *lines, rest = (rest + piece.text).split("\n")
+        number += len(lines)
+        yield from lines
+        if len(rest) > MAX_LINE:
+            where = f"{path}, line {number}"
+            raise DataError(f"a line of more than {MAX_LINE:,} characters", where, "one sentence a line")
+    if rest:
+        yield rest
+
+
+def count_lines(path: Path, decoding: Decoding) -> int:
+    """How many lines `read_lines` finds in a file."""
+    count, last = 0, "\n"
+    for piece in read_text(path, path.name, decoding):
+        count += piece.text.count("\n")
+        last = piece.text[-1]
+    return count + (last != "\n")
+
+
 def _encoding(start: bytes, asked: str) -> tuple[int, str]:
     """(bytes to skip, codec): a byte order mark wins over the default, not over another that is asked for."""
     asked = codecs.lookup(asked).name
@@ -181,6 +208,20 @@ def _binary(path: Path, offset: int) -> DataError:
 
 def read_jsonl(path: Path, name: str, decoding: Decoding) -> Iterator[Document]:
     """One document a line, under the key `decoding.field`. Raises DataError that names a line that is anything else."""
+    for number, record in read_records(path, decoding):
+        where = f"{path}, line {number}"
+        text = record.get(decoding.field)
+        if not isinstance(text, str):
+            others = {key: len(value) for key, value in record.items() if isinstance(value, str)}
+            longest = max(others, key=lambda key: others[key], default=None)
+            hint = f"--data.field={longest}" if longest else 'write lines like {"text": "…"}'
+            raise DataError(f'no string under the key "{decoding.field}"', where, hint)
+        text, address = checked(text, decoding, where), record.get("id")
+        yield Document(text, address if isinstance(address, str) and address else f"{name}#{number}")
+
+
+def read_records(path: Path, decoding: Decoding) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(number of the line, JSON object), empty lines left out. Raises DataError that names a line that is no object."""
     with unpacking(path) as file:
         number = 0
         while line := file.readline(MAX_LINE + 1):
@@ -191,12 +232,10 @@ def read_jsonl(path: Path, name: str, decoding: Decoding) -> Iterator[Document]:
             if number == 1:
                 line = line.removeprefix(codecs.BOM_UTF8)
             if line.strip():
-                text, address = _record(line, decoding, where)
-                yield Document(text, address or f"{name}#{number}")
+                yield number, _record(line, decoding, where)
 
 
-def _record(line: bytes, decoding: Decoding, where: str) -> tuple[str, str | None]:
-    """(text, the record's own id if it has one)."""
+def _record(line: bytes, decoding: Decoding, where: str) -> dict[str, Any]:
     try:
         record = json.loads(line.decode(decoding.encoding, decoding.errors))
     except UnicodeDecodeError as error:
@@ -208,15 +247,8 @@ def _record(line: bytes, decoding: Decoding, where: str) -> tuple[str, str | Non
     except (ValueError, RecursionError) as error:
         raise DataError("this line is not JSON", where, hint="one JSON object a line") from error
     if not isinstance(record, dict):
-        raise DataError("this line is no JSON object", where, hint='write lines like {"text": "…"}')
-    text = record.get(decoding.field)
-    if not isinstance(text, str):
-        others = {key: len(value) for key, value in record.items() if isinstance(value, str)}
-        longest = max(others, key=lambda key: others[key], default=None)
-        hint = f"--data.field={longest}" if longest else 'write lines like {"text": "…"}'
-        raise DataError(f'no string under the key "{decoding.field}"', where, hint)
-    address = record.get("id")
-    return _checked(text, decoding, where), address if isinstance(address, str) else None
+        raise DataError("this line is no JSON object", where, hint="one JSON object a line")
+    return record
 
 
 def read_parquet(path: Path, name: str, decoding: Decoding) -> Iterator[Document]:
@@ -239,7 +271,7 @@ def read_parquet(path: Path, name: str, decoding: Decoding) -> Iterator[Document
                     where = f"{path}, row {number}"
                     if not isinstance(text, str):
                         raise DataError("this row holds no text", where, hint="drop such rows")
-                    yield Document(_checked(text, decoding, where), f"{name}#{number}")
+                    yield Document(checked(text, decoding, where), f"{name}#{number}")
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(
             f"not a readable Parquet file ({error})", where=str(path), hint="write or fetch it again"
@@ -255,8 +287,8 @@ def _pyarrow() -> Any:
     return pyarrow
 
 
-def _checked(text: str, decoding: Decoding, where: str) -> str:
-    """What JSON and Parquet can smuggle past a decoder: NULs, and halves of surrogate pairs."""
+def checked(text: str, decoding: Decoding, where: str) -> str:
+    """The text with `\\n` for every line end, without what can get past a decoder: NULs, half surrogate pairs."""
     if "\0" in text:
         raise DataError(
             f"a NUL at character {text.index(chr(0))}: this is binary, not text", where, "drop it"

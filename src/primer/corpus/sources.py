@@ -136,13 +136,7 @@ def open_source(
         dataset = hub.DATASETS[spec]
         files = tuple(hub.fetch(spec, limit_tokens))
         return Source(spec, dataset.licence, dataset.address, files, Decoding())
-    path = Path(spec)
-    if not str(spec):  # an unset variable of a shell, not the folder that Path("") is
-        raise DataError("no text is named by an empty word", hint=f"a path, or one of: {', '.join(NAMED)}")
-    if not os.path.lexists(path):
-        close = nearest(str(spec), list(NAMED))
-        hint = f"did you mean {close}?" if close else f"a path, or one of: {', '.join(NAMED)}"
-        raise DataError(f"there is no file or folder {str(spec)!r}", hint=hint)
+    path = existing(spec, NAMED)
     files = _text_files(path) if os.path.isdir(path) else ((path.name, path),)
     if path.suffix in TOKENS and not os.path.isdir(path):
         raise DataError(
@@ -151,6 +145,17 @@ def open_source(
     for _, file in files:
         require_regular(file)
     return Source(path.resolve().name, "unknown (your own text)", str(path.absolute()), files, decoding)
+
+
+def existing(spec: str | Path, named: Sequence[str]) -> Path:
+    """The path that a word which is no name stands for. DataError where nothing is there, with the nearest name."""
+    if not str(spec):  # an unset variable of a shell, not the folder that Path("") is
+        raise DataError("no text is named by an empty word", hint=f"a path, or one of: {', '.join(named)}")
+    if not os.path.lexists(spec):
+        close = nearest(str(spec), list(named))
+        hint = f"did you mean {close}?" if close else f"a path, or one of: {', '.join(named)}"
+        raise DataError(f"there is no file or folder {str(spec)!r}", hint=hint)
+    return Path(spec)
 
 
 def open_sources(
