@@ -147,13 +147,14 @@ def open_source(
     return Source(path.resolve().name, "unknown (your own text)", str(path.absolute()), files, decoding)
 
 
-def existing(spec: str | Path, named: Sequence[str]) -> Path:
-    """The path that a word which is no name stands for. DataError where nothing is there, with the nearest name."""
+def existing(spec: str | Path, named: Sequence[str] = ()) -> Path:
+    """The path that a word stands for which is none of these names. DataError where nothing is there."""
+    hint = f"a path, or one of: {', '.join(named)}" if named else "look at its name"
     if not str(spec):  # an unset variable of a shell, not the folder that Path("") is
-        raise DataError("no text is named by an empty word", hint=f"a path, or one of: {', '.join(named)}")
+        raise DataError("no text is named by an empty word", hint=hint)
     if not os.path.lexists(spec):
         close = nearest(str(spec), list(named))
-        hint = f"did you mean {close}?" if close else f"a path, or one of: {', '.join(named)}"
+        hint = f"did you mean {close}?" if close else hint
         raise DataError(f"there is no file or folder {str(spec)!r}", hint=hint)
     return Path(spec)
 
