@@ -266,9 +266,10 @@ def test_bytes_that_are_no_text_are_named_replaced_or_dropped(file, name, errors
         ]
 
 
-def test_a_byte_order_mark_is_no_text(file):
+def test_a_byte_order_mark_is_no_text_and_wins_over_the_header(file):
     for encoding in ("utf-8-sig", "utf-16"):
         assert texts(file(SAMPLE.encode(encoding))) == EXPECTED
+        assert texts(file(SAMPLE.replace("UTF-8", "iso-8859-1").encode(encoding))) == EXPECTED
 
 
 def test_a_file_is_never_taken_for_the_name_of_another(file, tmp_path, monkeypatch):
@@ -324,14 +325,18 @@ def test_absurd_tables_are_refused_before_they_are_followed(file):
         struct.pack_into("<I", bad, place, value)
         with pytest.raises(DataError, match="leads out of it"):
             texts(file(bytes(bad), "bad.mo"))
+    for bad in (b"", good[:19], b"\xde\x12\x04\x96" + good[4:], b"\x7fELF" + good[4:]):
+        with pytest.raises(DataError, match="does not begin as one does"):
+            texts(file(bad, "bad.mo"))
 
 
 def test_messages_that_share_their_bytes_cannot_fill_the_memory(file):
-    """A million messages of a megabyte each, in a file of 17 megabytes."""
-    count = 1_000_000
+    """A hundred messages of a megabyte each, in a file of one (and as well a million of them, in one of 17)."""
+    count = 100
     table = struct.pack("<2I", 1 << 20, 0) * count
+    header = struct.pack("<7I", 0x950412DE, 0, count, 28, 28 + 8 * count, 0, 0)
     with pytest.raises(DataError, match="a message leads out of it"):
-        texts(file(struct.pack("<7I", 0x950412DE, 0, count, 28, 28 + 8 * count, 0, 0) + table * 2, "bad.mo"))
+        texts(file(header + table * 2 + bytes(1 << 20), "bad.mo"))
 
 
 def test_a_message_of_very_many_lines_is_read_in_one_go(file):

@@ -169,7 +169,7 @@ def _our_words(path: Path) -> Iterator[None]:
     """What polib, or an odd codec that a header names, has to say about a file."""
     try:
         yield
-    except (OSError, ValueError, LookupError, ArithmeticError, struct.error) as error:
+    except (OSError, ValueError, LookupError, ArithmeticError) as error:
         line = re.search(r"line (\d+)", str(error))
         raise _damaged(path, str(error), f", line {line[1]}" if line else "") from error
 
