@@ -180,10 +180,20 @@ def test_a_sample_is_no_longer_than_a_line():
     assert rejected.samples == {"too long": ("a:1", "x" * 60 + "…")}
 
 
-@pytest.mark.parametrize("content", ["", "\n\n\n", " \n\t\n"])
-def test_a_text_without_a_pair_is_refused(aligned, content):
-    with pytest.raises(DataError, match="no train pairs"):
-        texts(aligned(content, content))
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ("", ""),
+        ("\n\n\n", " (3 empty on both sides)"),
+        (" \n\tx\n", " (1 empty on both sides, 1 empty on the target side)"),
+    ],
+)
+def test_a_text_without_a_pair_is_refused(aligned, content, why):
+    rejected = Rejected({"empty on both sides": 7}, {"empty on both sides": ("of another text", "")})
+    with pytest.raises(DataError) as caught:
+        list(aligned(content, content.replace("x", "")).pairs("train", rejected))
+    assert caught.value.cause == f"no train pairs{why}"
+    assert rejected.total == 7 + content.count("\n")
 
 
 def test_nothing_is_changed_but_the_ends(aligned):

@@ -7,6 +7,7 @@ a.en + a.de   a.tsv   a.jsonl   de.po   de.mo   a folder with train.en, train.de
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -105,7 +106,7 @@ class ParallelText:
         return self._pairs(split, Rejected() if rejected is None else rejected)
 
     def _pairs(self, split: str, rejected: Rejected) -> Iterator[Pair]:
-        before = rejected.total
+        before = Counter(rejected.counts)
         empty = True
         for pair in self.origins[split].pairs(rejected):
             source, target = pair.source.strip(), pair.target.strip()
@@ -118,7 +119,8 @@ class ParallelText:
             empty = False
             yield Pair(target, source, pair.place) if self.swap else Pair(source, target, pair.place)
         if empty:
-            why = f", {rejected.total - before:,} left out: {rejected}" if rejected.total > before else ""
+            left_out = (Counter(rejected.counts) - before).most_common()
+            why = f" ({', '.join(f'{count:,} {reason}' for reason, count in left_out)})" if left_out else ""
             raise DataError(f"no {split} pairs{why}", self.address, "sentences, each with its translation")
 
 
