@@ -33,3 +33,26 @@ class Sampling:
         for name, (possible, range_) in ranges.items():
             if not possible:
                 raise UsageError(f"{name} must be {range_}, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class BeamConfig:
+    """How to search for a translation (`generation/beam.py`); by default as Vaswani et al. 2017, §6.1."""
+
+    beam: int = 4
+    """Unfinished hypotheses that are kept after each token. 1: greedy decoding."""
+    length_penalty: float = 0.6
+    """α of the length penalty (Wu et al. 2016, eq. 14): the larger, the longer. 0: the likeliest sentence wins."""
+    extra_length: int = 50
+    """A translation has at most so many tokens more than its source."""
+
+    def __post_init__(self) -> None:
+        for name, least, highest in (
+            ("beam", 1, 1000),
+            ("length_penalty", 0, 5),
+            ("extra_length", 0, 1_000_000),
+        ):
+            if not least <= getattr(self, name) <= highest:
+                raise UsageError(
+                    f"translate.{name} must lie between {least} and {highest:,}, got {getattr(self, name):,}"
+                )
