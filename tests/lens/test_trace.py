@@ -5,8 +5,10 @@ import torch
 
 from primer.errors import UsageError
 from primer.lens.trace import listening, names, trace
-from primer.models.config import GPTConfig
+from primer.models.config import GPTConfig, TransformerConfig
 from primer.models.gpt import GPT
+from primer.models.transformer import Transformer
+from primer.shapes import PADDING
 
 
 @pytest.fixture
@@ -58,3 +60,54 @@ def test_unknown_places_name_the_nearest(model: GPT) -> None:
     with pytest.raises(UsageError) as caught:
         trace(model, torch.zeros(1, 2, dtype=torch.long), ["layers.0.patern"])
     assert caught.value.hint == "layers.0.pattern"
+
+
+@pytest.fixture
+def translator() -> Transformer:
+    torch.manual_seed(0)
+    config = TransformerConfig(
+        vocab_size=7, context_length=16, d_model=8, n_heads=2, d_ff=12, n_layers=2, dropout=0.3
+    )
+    return Transformer(config).double()
+
+
+def test_a_decoders_look_at_its_source_is_seen(translator: Transformer) -> None:
+    """(B, H, T, S): every target's place divides its attention among the tokens of its own source."""
+    source = torch.tensor([[1, 2, 3, 0], [4, 0, PADDING, PADDING]])
+    target = torch.tensor([[0, 5, 6], [0, 2, PADDING]])
+    seen = trace(
+        translator, (source, target), ["decoder.*.cross.*", "decoder.1.resid_*", "encoded", "logits"]
+    )
+    assert translator.training
+    translator.eval()
+    torch.testing.assert_close(seen["logits"], translator(source, target))
+    pattern = seen["decoder.1.cross.pattern"]
+    assert pattern.shape == (2, 2, 3, 4)
+    torch.testing.assert_close(pattern.sum(-1), torch.ones(2, 2, 3, dtype=torch.float64))
+    assert not pattern[1, :, :, 2:].any()
+    torch.testing.assert_close(pattern @ seen["decoder.1.cross.v"], seen["decoder.1.cross.z"])
+    cross = translator.decoder[1].cross_attention
+    k, v = cross.remember(seen["encoded"])
+    torch.testing.assert_close(seen["decoder.1.cross.k"], k)
+    torch.testing.assert_close(seen["decoder.1.cross.v"], v)
+    q = cross.queries(seen["decoder.1.resid_mid"]).view(2, 3, 2, 4).transpose(1, 2)
+    torch.testing.assert_close((q @ k.mT / 2)[0], seen["decoder.1.cross.attn_scores"][0])
+
+
+def test_everything_in_an_encoder_decoder_has_a_name(translator: Transformer) -> None:
+    tokens = torch.tensor([[1, 2, 0]])
+    assert set(trace(translator, (tokens, tokens))) == set(names(translator))
+    with pytest.raises(UsageError) as caught:
+        trace(translator, (tokens, tokens), ["decoder.0.cros.pattern"])
+    assert caught.value.hint == "decoder.0.cross.pattern"
+
+
+def test_teacher_forced_it_is_what_was_seen_while_writing(translator: Transformer) -> None:
+    source, target = torch.tensor([[1, 2, 3, 0]]), torch.tensor([[0, 5, 6, 1]])
+    (whole,) = trace(translator, (source, target), ["decoder.1.cross.pattern"]).values()
+    translator.eval()
+    cache, seen = translator.start(source, 1, 4), []
+    with listening(translator, {"decoder.1.cross.pattern": lambda value: (seen.append(value), value)[1]}):
+        for t in range(4):
+            translator.step(target[:, t : t + 1], cache)
+    torch.testing.assert_close(torch.cat(seen, dim=2), whole)

@@ -44,11 +44,20 @@ def _after(first: Listener | None, second: Listener) -> Listener:
     return second if first is None else lambda value: second(first(value))
 
 
-def trace(model: nn.Module, tokens: Int[Tensor, "B T"], wanted: Iterable[str] = ("*",)) -> dict[str, Tensor]:
+def trace(
+    model: nn.Module,
+    tokens: Int[Tensor, "B T"] | tuple[Int[Tensor, "B S"], Int[Tensor, "B T"]],
+    wanted: Iterable[str] = ("*",),
+) -> dict[str, Tensor]:
     """Read `tokens` once and return what was seen at each wanted place; `*` matches any part of a name.
+
+    An encoder–decoder reads a source and a target; what its decoder saw while it wrote a translation, it sees again
+    when it reads the end token and the translation behind it.
 
     >>> trace(model, tokens, ["layers.*.pattern"])["layers.3.pattern"].shape   # doctest: +SKIP
     torch.Size([1, 4, 12, 12])
+    >>> trace(model, (source, target), ["decoder.*.cross.pattern"])["decoder.0.cross.pattern"].shape  # doctest: +SKIP
+    torch.Size([1, 4, 9, 12])
     """
     patterns = list(wanted)
     chosen = [name for name in names(model) if any(fnmatch(name, pattern) for pattern in patterns)]
@@ -56,6 +65,7 @@ def trace(model: nn.Module, tokens: Int[Tensor, "B T"], wanted: Iterable[str] = 
         if not any(fnmatch(name, pattern) for name in chosen):
             close = nearest(pattern, names(model))
             raise UsageError(f"this model has no place called {pattern}", hint=close)
+    inputs = tokens if isinstance(tokens, tuple) else (tokens,)
     seen: dict[str, Tensor] = {}
 
     def keep(name: str) -> Listener:
@@ -66,5 +76,5 @@ def trace(model: nn.Module, tokens: Int[Tensor, "B T"], wanted: Iterable[str] = 
         return listener
 
     with reading(model), torch.no_grad(), listening(model, {name: keep(name) for name in chosen}):
-        model(tokens)
+        model(*inputs)
     return seen
