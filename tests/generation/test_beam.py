@@ -269,6 +269,18 @@ def test_the_rest_of_the_batch_plays_no_part(beam: int, use_cache: bool) -> None
     assert len(lengths) > 3, "they must not all leave at once"
 
 
+@pytest.mark.gpu
+def test_a_gpu_finds_the_same() -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    for use_cache in (True, False):
+        how: dict[str, Any] = {"end": END, "config": BeamConfig(beam=3, extra_length=3), "wanted": 3}
+        here = beam_search(small(0), source(*SENTENCES), **how)
+        there = beam_search(small(0).cuda(), source(*SENTENCES).cuda(), use_cache=use_cache, **how)
+        for found, expected in zip(there, here, strict=True):
+            assert_same(found, expected)
+
+
 def test_a_sentence_that_is_done_costs_nothing_any_more() -> None:
     """The batch shrinks; what is left of it is computed as before."""
     model, rows = telling(1), []

@@ -58,6 +58,14 @@ def test_each_is_translated_as_if_it_were_alone_and_stands_where_it_stood(batch_
     assert (len(told) == 17) == (batch_tokens == 1)
 
 
+def test_without_a_cache_it_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = small()
+    expected = beam_search_all(model, some(5), **HOW)
+    monkeypatch.setattr(model, "step", None)  # nothing is kept, so nothing goes on from it
+    found = beam_search_all(model, some(5), use_cache=False, **HOW)
+    assert [[h.ids for h in each] for each in found] == [[h.ids for h in each] for each in expected]
+
+
 def test_a_small_memory_makes_small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two sentences of three hypotheses and nine tokens are 54 candidates."""
     whole = beam_search_all(small(), some(7), **HOW)

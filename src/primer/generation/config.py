@@ -47,12 +47,13 @@ class BeamConfig:
     """A translation has at most so many tokens more than its source."""
 
     def __post_init__(self) -> None:
-        for name, least, highest in (
-            ("beam", 1, 1000),
-            ("length_penalty", 0, 5),
-            ("extra_length", 0, 1_000_000),
+        for name, least, highest, papers in (
+            ("beam", 1, 1000, 4),
+            ("length_penalty", 0, 5, 0.6),
+            ("extra_length", 0, 1_000_000, 50),
         ):
             if not least <= getattr(self, name) <= highest:
                 raise UsageError(
-                    f"translate.{name} must lie between {least} and {highest:,}, got {getattr(self, name):,}"
+                    f"translate.{name} must lie between {least} and {highest:,}, got {getattr(self, name):,}",
+                    hint=f"{papers}, as in the paper",
                 )

@@ -28,6 +28,7 @@ def beam_search_all(
     wanted: int = 1,
     vocabulary: int | None = None,
     batch_tokens: int = 4096,
+    use_cache: bool = True,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[list[Hypothesis]]:
     """`beam_search` of every sentence (ids, its end token the last), in batches, the longest first.
@@ -46,7 +47,9 @@ def beam_search_all(
     done = 0
     for numbers in batches([len(sentence) for sentence in sentences], batch_tokens, rows):
         source = padded([sentences[number] for number in numbers]).to(device)
-        results = beam_search(model, source, end=end, config=config, wanted=wanted, vocabulary=vocabulary)
+        results = beam_search(
+            model, source, end=end, config=config, wanted=wanted, vocabulary=vocabulary, use_cache=use_cache
+        )
         for number, result in zip(numbers, results, strict=True):
             found[number] = result
         done += len(numbers)
