@@ -29,12 +29,62 @@ class TokenSequence(Protocol):
 
 
 @dataclass(frozen=True)
+class Piece:
+    """A part of a batch that is computed at once."""
+
+    inputs: tuple[Tensor, ...]
+    """What the model reads, as it takes it."""
+    targets: Int[Tensor, "B T"]
+    share: float
+    """Of the batch's targets. Where a batch is shared by several processes their shares may differ; the mean over the
+    processes of share × loss is the mean over all targets."""
+    starts: Int[Tensor, " B"] | None = None
+    """Where in the text each row was cut, for what was counted there."""
+
+
+@runtime_checkable
+class Learnable(Protocol):
+    """A batch as training sees it."""
+
+    def tokens(self, processes: int) -> int:
+        """Targets, of all processes together."""
+
+    def pieces(self, places: int, device: torch.device, processes: int) -> list[Piece]:
+        """This process's part on a device, in pieces of about so many places at most."""
+
+
+@runtime_checkable
+class Stream(Protocol):
+    """Where batches come from: one after the other, for ever, and from wherever one was."""
+
+    def next(self) -> Learnable: ...
+
+    def state(self) -> dict[str, Any]: ...
+
+    def restore(self, state: dict[str, Any]) -> None: ...
+
+
+@dataclass(frozen=True)
 class Batch:
     """What the model reads, the token that follows at every place, and where in the text each row was cut."""
 
     inputs: Int[Tensor, "B T"]
     targets: Int[Tensor, "B T"]
     starts: Int[Tensor, " B"]
+
+    def tokens(self, processes: int) -> int:
+        """Targets, of all processes together: each has as many."""
+        return self.targets.numel() * processes
+
+    def pieces(self, places: int, device: torch.device, processes: int) -> list[Piece]:
+        """The batch a few rows at a time."""
+        rows = max(1, places // self.inputs.shape[1])
+        # All of it at once: a GPU stops for every transfer, and ids are few bytes.
+        columns = [column.to(device).split(rows) for column in (self.inputs, self.targets, self.starts)]
+        return [
+            Piece((inputs,), targets, len(inputs) / len(self.inputs), starts)
+            for inputs, targets, starts in zip(*columns, strict=True)
+        ]
 
 
 class BatchStream:

@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from primer.data.batches import Piece
 from primer.errors import DataError, UsageError
 from primer.shapes import PADDING
 
@@ -66,15 +67,41 @@ class PairBatch:
     source: Int[Tensor, "B S"]
     inputs: Int[Tensor, "B T"]
     targets: Int[Tensor, "B T"]
+    whole: int
+    """Targets of the batch that these rows are this process's part of."""
+    longest: int
+    """Tokens of the longest sentence in it, of either side."""
+
+    def tokens(self, processes: int) -> int:
+        """Targets, of all processes together."""
+        return self.whole
+
+    def pieces(self, places: int, device: torch.device, processes: int) -> list[Piece]:
+        """The batch a few rows at a time: as many pieces in every process."""
+        rows = max(1, places // self.longest)
+        columns = [column.to(device).split(rows) for column in (self.source, self.inputs, self.targets)]
+        real = [int((targets != PADDING).sum()) for targets in self.targets.split(rows)]
+        return [
+            Piece((source, inputs), targets, count * processes / self.whole)
+            for source, inputs, targets, count in zip(*columns, real, strict=True)
+        ]
 
 
-def batch_of(pairs: Pairs, numbers: Sequence[int] | Places) -> PairBatch:
-    """These pairs side by side, each padded to the longest."""
-    source = padded([pairs.source[n] for n in numbers])
-    targets = padded([pairs.target[n] for n in numbers])
+def batch_of(pairs: Pairs, numbers: Sequence[int] | Places, rank: int = 0, processes: int = 1) -> PairBatch:
+    """These pairs side by side, each padded to the longest; of several processes each gets as many rows.
+
+    Where they do not come out even, a process reads the first pair once more, without a target that would count.
+    """
+    mine = list(numbers[rank::processes])
+    spare = -(-len(numbers) // processes) - len(mine)
+    source = padded([pairs.source[n] for n in [*mine, *[numbers[0]] * spare]])
+    targets = padded([pairs.target[n] for n in [*mine, *[numbers[0]] * spare]])
     end = int(pairs.target[int(numbers[0])][-1])
     inputs = torch.cat([torch.full_like(targets[:, :1], end), targets[:, :-1]], dim=1)
-    return PairBatch(source, inputs.masked_fill(targets == PADDING, PADDING), targets)
+    inputs = inputs.masked_fill(targets == PADDING, PADDING)
+    targets[len(mine) :] = PADDING
+    lengths = [side.lengths[numbers] for side in (pairs.source, pairs.target)]
+    return PairBatch(source, inputs, targets, int(lengths[1].sum()), int(max(map(np.max, lengths))))
 
 
 def padded(sentences: Sequence[npt.NDArray[Any]]) -> Int[Tensor, "B S"]:
@@ -124,18 +151,31 @@ class PairStream:
     """An endless stream of batches of about `batch_tokens` tokens of each side; every pair once an epoch.
 
     The batches of an epoch depend on the seed and the epoch alone. The global batch is the same whatever the number
-    of ranks; rank r takes every `world_size`-th of its pairs, beginning with its r-th.
+    of ranks; rank r takes every `world_size`-th of its pairs, beginning with its r-th. A pair with a sentence of more
+    than `longest` tokens is left out (`left_out` says how many are).
     """
 
     def __init__(
-        self, pairs: Pairs, *, batch_tokens: int, seed: int, rank: int = 0, world_size: int = 1
+        self,
+        pairs: Pairs,
+        *,
+        batch_tokens: int,
+        longest: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
-        if not len(pairs):
-            raise DataError("there are no pairs to train on", hint="another text")
         if batch_tokens < 1:
             raise UsageError(f"a batch of {batch_tokens} tokens is impossible")
         self.pairs, self.batch_tokens, self.seed = pairs, batch_tokens, seed
         self.rank, self.world_size = rank, world_size
+        self.numbers = within(pairs, longest)
+        self.left_out = len(pairs) - len(self.numbers)
+        if not len(self.numbers):
+            raise DataError(
+                f"there are no pairs to train on: of {len(pairs):,} none has two sentences of {longest} tokens at most",
+                hint="a longer --model.context-length, or another text",
+            )
         self.epoch = self.index = 0
         self._batches_of: tuple[int, list[Places]] | None = None
 
@@ -143,10 +183,10 @@ class PairStream:
         """The batches of this epoch, in the order in which they are dealt."""
         if self._batches_of is None or self._batches_of[0] != self.epoch:
             generator = np.random.default_rng((self.seed, self.epoch))
-            lengths = self.pairs.source.lengths, self.pairs.target.lengths
-            found = buckets(*lengths, self.batch_tokens, generator)
+            source, target = (side.lengths[self.numbers] for side in (self.pairs.source, self.pairs.target))
+            found = buckets(source, target, self.batch_tokens, generator)
             order = generator.permutation(len(found))
-            self._batches_of = (self.epoch, [found[n] for n in order])
+            self._batches_of = (self.epoch, [self.numbers[found[n]] for n in order])
         return self._batches_of[1]
 
     def next(self) -> PairBatch:
@@ -155,7 +195,7 @@ class PairStream:
             self.epoch, self.index = self.epoch + 1, 0
         numbers = self.batches()[self.index]
         self.index += 1
-        return batch_of(self.pairs, numbers[self.rank :: self.world_size])
+        return batch_of(self.pairs, numbers, self.rank, self.world_size)
 
     def state(self) -> dict[str, Any]:
         """Where the stream stands, as JSON holds it."""
@@ -164,12 +204,12 @@ class PairStream:
             "epoch": self.epoch,
             "index": self.index,
             "batch_tokens": self.batch_tokens,
-            "pairs": len(self.pairs),
+            "pairs": len(self.numbers),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on exactly where `state` was taken, with any number of ranks. DataError for other data's."""
-        for name, here in (("seed", self.seed), ("pairs", len(self.pairs))):
+        for name, here in (("seed", self.seed), ("pairs", len(self.numbers))):
             if state[name] != here:
                 raise DataError(
                     f"this position belongs to other data: its {name} is {state[name]}, here it is {here}",
@@ -180,9 +220,14 @@ class PairStream:
         self._batches_of = None
 
 
-def evaluation_pairs(pairs: Pairs, batch_tokens: int) -> Iterator[PairBatch]:
-    """All pairs once, in batches of pairs that are about as long."""
-    for numbers in buckets(
-        pairs.source.lengths, pairs.target.lengths, batch_tokens, np.random.default_rng(0)
-    ):
-        yield batch_of(pairs, numbers)
+def within(pairs: Pairs, longest: int) -> Places:
+    """Which pairs have two sentences of so many tokens at most."""
+    return np.flatnonzero((pairs.source.lengths <= longest) & (pairs.target.lengths <= longest))
+
+
+def evaluation_pairs(pairs: Pairs, batch_tokens: int, longest: int) -> Iterator[PairBatch]:
+    """All pairs once that are not too long, in batches of pairs that are about as long."""
+    numbers = within(pairs, longest)
+    lengths = pairs.source.lengths[numbers], pairs.target.lengths[numbers]
+    for chosen in buckets(*lengths, batch_tokens, np.random.default_rng(0)) if len(numbers) else []:
+        yield batch_of(pairs, numbers[chosen])

@@ -81,10 +81,12 @@ class BPETokenizer:
         pattern: PatternName = "gpt4",
         special_tokens: Sequence[str] = (END_OF_TEXT,),
         implementation: Implementation = "auto",
+        at_most: bool = False,
     ) -> BPETokenizer:
         """The vocabulary of `texts`, each of which is split on its own (for the pieces of one: `blocks.rejoined`).
 
-        Raises UsageError for a size that holds no bytes, DataError where the texts have too few pairs for it.
+        Raises UsageError for a size that holds no bytes, DataError where the texts have too few pairs for it; with
+        `at_most` it is then as large as they allow.
         """
         if len(set(special_tokens)) < len(special_tokens):
             raise UsageError("a special token is given twice", hint="leave one of them out")
@@ -95,7 +97,7 @@ class BPETokenizer:
                 hint=f"--vocab-size={least} or more",
             )
         merges = _merges(_pieces(texts), vocab_size - least, check_pattern(pattern), implementation)
-        if len(merges) < vocab_size - least:
+        if len(merges) < vocab_size - least and not at_most:
             raise DataError(
                 f"this text has pairs for a vocabulary of {least + len(merges)}, and {vocab_size} was asked for",
                 hint=f"--vocab-size={least + len(merges)}, or a longer text",
