@@ -230,6 +230,8 @@ class TransformerConfig:
 
     vocab_size: int = 0
     """Distinct tokens (V) of both languages together. 0: taken from the tokenizer when the run starts."""
+    vocab_multiple: int = 1
+    """V taken from the tokenizer is rounded up to a multiple of this: matrix units like whole tiles."""
     context_length: int = 256
     """The longest sentence in tokens, of either language, its end included."""
     d_model: int = 512
@@ -260,7 +262,7 @@ class TransformerConfig:
     """Dropout inside the feed-forward, behind the ReLU; not in the paper, but in the code beside it."""
 
     def __post_init__(self) -> None:
-        sizes = ("context_length", "d_model", "n_layers", "n_heads", "d_ff")
+        sizes = ("context_length", "d_model", "n_layers", "n_heads", "d_ff", "vocab_multiple")
         for name in (*sizes, "vocab_size", "d_k"):
             least = 1 if name in sizes else 0
             if not least <= getattr(self, name) <= LARGEST:
@@ -286,6 +288,10 @@ class TransformerConfig:
             raise UsageError(f"unknown preset {name!r}", hint=close or "one of " + ", ".join(TRANSFORMERS))
         sizes: dict[str, Any] = dict(TRANSFORMERS[name])
         return cls(**(sizes | changes))
+
+    def padded(self, vocabulary: int) -> int:
+        """The rows of the embedding for so many tokens: `vocab_multiple` of them at a time."""
+        return -(-vocabulary // self.vocab_multiple) * self.vocab_multiple
 
     @property
     def d_v(self) -> int:

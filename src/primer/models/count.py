@@ -10,6 +10,9 @@ from typing import Literal
 
 from primer.models.config import GPTConfig, TransformerConfig
 
+SENTENCE = 24
+"""Tokens of a sentence, where what a token costs depends on it."""
+
 FLOAT = 4
 """Bytes of a float32: weights, gradients and optimizer state, whatever matrix products are computed in."""
 
@@ -34,24 +37,30 @@ def parameters(config: GPTConfig | TransformerConfig) -> int:
     return embeddings + blocks + norms * _norm(config) + head
 
 
-def matmul_parameters(config: GPTConfig) -> int:
+def matmul_parameters(config: GPTConfig | TransformerConfig) -> int:
     """The weights that every token is multiplied by: the blocks' matrices and the head (tied or not).
 
-    Looking up a row of an embedding multiplies nothing; biases and gains are added or scaled with, once a
-    number.
+    Of an encoder–decoder: by which a token of the source and one of the target are multiplied, together. Looking up a
+    row of an embedding multiplies nothing; biases and gains are added or scaled with, once a number.
     """
+    if isinstance(config, TransformerConfig):
+        return encoder_matrices(config) + decoder_matrices(config)
     head = config.d_model * config.vocab_size + _counted_matrices(config)
     return config.n_layers * _block_matrices(config) + head
 
 
-def flops_per_token(config: GPTConfig, context_length: int | None = None) -> float:
-    """Of training: 6 × matmul parameters + 12·L·T·C.
+def flops_per_token(config: GPTConfig | TransformerConfig, context_length: int | None = None) -> float:
+    """Of training: 6 × matmul parameters + 12·L·T·C; of an encoder–decoder for a token of the target and one of the
+    source, with three attentions a layer over sentences of `SENTENCE` tokens.
 
     A weight costs one multiplication and one addition forward and twice that backward (Kaplan et al.
     2020, §2.1). The second term is Q·Kᵀ and pattern·V, 2·2·T·C a layer forward, counted in full although
     half of it is masked (Chowdhery et al. 2022, appendix B): the convention in which shares of peak are
     compared.
     """
+    if isinstance(config, TransformerConfig):
+        attended = 18.0 * config.n_layers * SENTENCE * config.n_heads * (config.key_width + config.d_v)
+        return 6.0 * matmul_parameters(config) + attended
     T = context_length or config.context_length
     return 6.0 * matmul_parameters(config) + 12.0 * config.n_layers * T * config.d_model
 
@@ -72,24 +81,31 @@ class TrainingBytes:
 
 
 def training_bytes(
-    config: GPTConfig,
+    config: GPTConfig | TransformerConfig,
     batch_size: int,
     context_length: int | None = None,
     *,
     optimizer: Literal["adamw", "muon"] = "adamw",
     logits: int | None = None,
 ) -> TrainingBytes:
-    """For `batch_size` sequences computed at once: with gradient accumulation, the micro-batch.
+    """For `batch_size` sequences computed at once: with gradient accumulation, the micro-batch. Of an encoder–decoder
+    for so many places of the source, and of the target.
 
     logits: the most numbers that are held of them, where the loss is computed in chunks (`kernels/cross_entropy`).
     """
     P = parameters(config)
-    with_momentum = config.n_layers * _block_matrices(config) if optimizer == "muon" else 0
+    if isinstance(config, TransformerConfig):
+        in_blocks = matmul_parameters(config) - config.d_model * config.vocab_size
+        activations = _pair_activations(config, batch_size, logits)
+    else:
+        in_blocks = config.n_layers * _block_matrices(config)
+        activations = activation_bytes(config, batch_size, context_length, logits=logits)
+    with_momentum = in_blocks if optimizer == "muon" else 0
     return TrainingBytes(
         weights=P * FLOAT,
         gradients=P * FLOAT,
         optimizer=(2 * (P - with_momentum) + with_momentum) * FLOAT,  # AdamW: two moments; Muon: one
-        activations=activation_bytes(config, batch_size, context_length, logits=logits),
+        activations=activations,
     )
 
 
@@ -119,8 +135,26 @@ def activation_bytes(
     return round((batch_size * T * (config.n_layers * layer + outside) + held) * FLOAT)
 
 
-def cache_bytes(config: GPTConfig, batch_size: int = 1) -> int:
-    """Keys and values of a full context, for `batch_size` sequences."""
+def _pair_activations(config: TransformerConfig, places: int, logits: int | None) -> int:
+    """About what is kept for the backward pass, of so many places of the source and of the target.
+
+    A layer of the encoder has two sublayers, one of the decoder three; each keeps what it reads and its norm's output.
+    """
+    C, V = config.d_model, config.vocab_size
+    heads = config.n_heads * (config.key_width + config.d_v)
+    patterns = 3 * config.n_heads * SENTENCE
+    layer = 2 * C * 5 + 3 * (heads + C) + 2 * config.d_ff + patterns + 5 * C * (config.dropout > 0)
+    held = places * 2 * V
+    if logits is not None and held > logits:
+        held = logits + C * V
+    return round((places * (config.n_layers * layer + 2 * C) + held) * FLOAT)
+
+
+def cache_bytes(config: GPTConfig | TransformerConfig, batch_size: int = 1) -> int:
+    """Keys and values of a full context, for `batch_size` sequences; of an encoder–decoder, of both languages."""
+    if isinstance(config, TransformerConfig):
+        width = config.n_heads * (config.key_width + config.d_v)
+        return 2 * config.n_layers * batch_size * config.context_length * width * FLOAT
     T, KV = config.context_length, config.kv_heads * config.d_head
     return 2 * config.n_layers * batch_size * T * KV * FLOAT
 

@@ -16,7 +16,7 @@ from primer.errors import UsageError
 from primer.kernels.cross_entropy import in_chunks, linear_cross_entropy
 from primer.models.config import TransformerConfig
 from primer.models.ids import check_ids
-from primer.nn.attention import CrossAttention, MultiHeadAttention
+from primer.nn.attention import CrossAttention, Memory, MultiHeadAttention
 from primer.nn.cache import DecoderCache, LayerCache
 from primer.nn.dropout import Dropout
 from primer.nn.feed_forward import FeedForward
@@ -60,15 +60,13 @@ class Transformer(nn.Module):
         On a CPU an id outside the vocabulary is a UsageError; elsewhere whoever brings ids in has checked them.
         """
         encoded, seen = self.encode(source)
-        memory = self.remembered(encoded)
-        h = self.decoded(self.embedding(self.checked(target, "the target")), memory, seen)
+        h = self.decoded(self.embedding(self.checked(target, "the target")), encoded, seen)
         if targets is None:
             return self.logits(self.embedding.unembed(h))
         real = (self.checked(targets, "the targets").flatten() != PADDING).nonzero().squeeze(1)
-        h, wanted = (
-            h.flatten(0, 1)[real],
-            targets.flatten()[real],
-        )  # (N, C), (N): the loss of padding is never computed
+        if not len(real):  # the rows of a process that has no part in this batch
+            return 0.0 * h.sum()
+        h, wanted = h.flatten(0, 1)[real], targets.flatten()[real]  # (N, C), (N): no work for padding
         if in_chunks(len(wanted) * self.config.vocab_size, h) and not self.logits.heard:
             return linear_cross_entropy(
                 h, self.embedding.tokens.weight, wanted, label_smoothing=label_smoothing
@@ -86,9 +84,7 @@ class Transformer(nn.Module):
             x = layer(x, seen)
         return self.encoded(self.encoder_norm(x)), seen
 
-    def remembered(
-        self, encoded: Float[Tensor, "B S C"]
-    ) -> list[tuple[Float[Tensor, "B H S D"], Float[Tensor, "B H S Dv"]]]:
+    def remembered(self, encoded: Float[Tensor, "B S C"]) -> list[Memory]:
         """Each decoder layer's keys and values of the source."""
         layers = (cast(DecoderLayer, layer) for layer in self.decoder)
         return [layer.cross_attention.remember(encoded) for layer in layers]
@@ -96,13 +92,17 @@ class Transformer(nn.Module):
     def decoded(
         self,
         x: Float[Tensor, "N T C"],
-        memory: list[tuple[Float[Tensor, "B H S D"], Float[Tensor, "B H S Dv"]]],
+        encoded: Float[Tensor, "B S C"] | list[Memory],
         seen: Bool[Tensor, "B S"] | None,
         cache: list[LayerCache] | None = None,
     ) -> Float[Tensor, "N T C"]:
-        """The decoder's stack. Padding stands at the end of the target, where no token before it can look."""
+        """The decoder's stack, about what was encoded (or what its layers remember of that).
+
+        Padding stands at the end of the target, where no token before it can look.
+        """
         for number, layer in enumerate(self.decoder):
-            x = layer(x, memory[number], seen, cache[number] if cache else None)
+            about = encoded[number] if isinstance(encoded, list) else encoded
+            x = layer(x, about, seen, cache[number] if cache else None)
         return self.decoder_norm(x)
 
     def start(self, source: Int[Tensor, "B S"], rows: int, length: int) -> DecoderCache:
@@ -111,16 +111,12 @@ class Transformer(nn.Module):
         config = self.config
         shape = (len(source) * rows, config.n_heads, length, config.key_width)
         layers = [LayerCache(shape, encoded.dtype, encoded.device, config.d_v) for _ in self.decoder]
-        return DecoderCache(
-            layers,
-            self.remembered(encoded),
-            torch.ones_like(source, dtype=torch.bool) if seen is None else seen,
-        )
+        return DecoderCache(layers, self.remembered(encoded), seen)
 
     def step(self, tokens: Int[Tensor, "N T"], cache: DecoderCache) -> Float[Tensor, "N V"]:
         """Logits of the token that follows `tokens`, which follow those that the cache holds."""
         x = self.embedding(tokens, start=cache.length)
-        h = self.decoded(x, cache.memory, None if bool(cache.seen.all()) else cache.seen, cache.layers)
+        h = self.decoded(x, cache.memory, cache.seen, cache.layers)
         return self.embedding.unembed(h[:, -1])
 
     def checked(self, ids: Int[Tensor, "B T"], name: str) -> Int[Tensor, "B T"]:
@@ -177,10 +173,11 @@ class DecoderLayer(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "N T C"],
-        memory: tuple[Float[Tensor, "B H S D"], Float[Tensor, "B H S Dv"]],
+        encoded: Float[Tensor, "B S C"] | Memory,
         seen: Bool[Tensor, "B S"] | None = None,
         cache: LayerCache | None = None,
     ) -> Float[Tensor, "N T C"]:
+        memory = self.cross_attention.remember(encoded) if isinstance(encoded, Tensor) else encoded
         x = self.resid_pre(x)
         if self.norm == "post":
             x = self.resid_mid(self.attention_norm(x + self.attention(x, cache)))
@@ -193,7 +190,7 @@ class DecoderLayer(nn.Module):
     def look(
         self,
         x: Float[Tensor, "N T C"],
-        memory: tuple[Float[Tensor, "B H S D"], Float[Tensor, "B H S Dv"]],
+        memory: Memory,
         seen: Bool[Tensor, "B S"] | None,
     ) -> Float[Tensor, "N T C"]:
         """Attention to the source. The rows that write about one source are more queries to the same keys."""

@@ -11,6 +11,9 @@ from primer.nn.norm import NormType, make_norm
 from primer.nn.positions import Rotary
 from primer.nn.probe import Probe
 
+Memory = tuple[Float[Tensor, "B H S D"], Float[Tensor, "B H S Dv"]]
+"""Keys and values of what was read."""
+
 
 class Heads(nn.Module):
     """What self-attention and cross-attention share: queries, keys and values in, the sublayer's output out.
@@ -176,15 +179,13 @@ class CrossAttention(Heads):
     def forward(
         self,
         x: Float[Tensor, "B T C"],
-        memory: tuple[Float[Tensor, "B H S D"], Float[Tensor, "B H S Dv"]],
+        memory: Memory,
         seen: Bool[Tensor, "B S"] | None = None,
     ) -> Float[Tensor, "B T C"]:
         q = self.queries(x).unflatten(-1, (self.n_heads, self.d_k)).transpose(1, 2)
         return self.merge(self.q(q), *memory, seen)
 
-    def remember(
-        self, encoded: Float[Tensor, "B S C"]
-    ) -> tuple[Float[Tensor, "B H S D"], Float[Tensor, "B H S Dv"]]:
+    def remember(self, encoded: Float[Tensor, "B S C"]) -> Memory:
         """Keys and values of the source."""
         k, v = self.keys_values(encoded).split([self.n_heads * self.d_k, self.n_heads * self.d_head], dim=-1)
         k, v = k.unflatten(-1, (-1, self.d_k)), v.unflatten(-1, (-1, self.d_head))

@@ -91,11 +91,11 @@ class DecoderCache:
         self,
         layers: list[LayerCache],
         memory: list[tuple[Float[Tensor, "B H S D"], Float[Tensor, "B H S Dv"]]],
-        seen: Bool[Tensor, "B S"],
+        seen: Bool[Tensor, "B S"] | None,
     ) -> None:
         self.layers = layers
         self.memory = memory
-        self.seen = seen
+        self.seen = seen  # None: every place of the source holds a token
 
     @property
     def length(self) -> int:
@@ -108,4 +108,4 @@ class DecoderCache:
             layer.select(rows)
         if sources is not None:
             self.memory = [(k[sources], v[sources]) for k, v in self.memory]
-            self.seen = self.seen[sources]
+            self.seen = None if self.seen is None else self.seen[sources]
