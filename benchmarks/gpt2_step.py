@@ -184,8 +184,7 @@ def our_step() -> Callable[[], object]:
         stream=BatchStream(tokens, batch_size=ROWS, context_length=LENGTH, seed=0),
         config=TrainConfig(batch_size=ROWS, steps=100),
         schedule=schedule(ScheduleConfig(), 100),
-        context_length=LENGTH,
-        micro_batch=ROWS,
+        places=ROWS * LENGTH,
         clip=1.0,
     )
     return trainer.step

@@ -164,8 +164,7 @@ def make_trainer(config: RunConfig, model: GPT, device: torch.device, vocabulary
         ),
         config=config.train,
         schedule=schedule(config.schedule, config.train.steps),
-        context_length=config.model.context_length,
-        micro_batch=config.train.micro_batch or config.train.batch_size,
+        places=(config.train.micro_batch or config.train.batch_size) * config.model.context_length,
         clip=config.optim.clip,
         precision=Precision(device, devices.autocast_dtype(device, config.train.precision)),
     )

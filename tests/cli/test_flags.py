@@ -30,7 +30,7 @@ class Options:
     stop: tuple[str, ...] = ()
 
 
-VERB = Verb("walk", "[WHERE]", "About.", ("a", "b", "c"), Options, Config, most=2)
+VERB = Verb("walk", "[WHERE]", "About.", ("a", "b", "c"), Options, (Config,), most=2)
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,6 @@ from primer.recipes import plan as plans
 from primer.recipes.build import build_model
 from primer.recipes.report import Silence
 from primer.recipes.resolve import resolve
-from primer.training.distributed import World
-from primer.training.loop import Trainer
 from setups import TINY
 
 RATE = 1e11
@@ -59,12 +57,9 @@ def test_the_flops_are_those_of_every_step(flags: dict[str, Any], measured: list
     }
     config = resolve("lecture", flags=flags).config
     model = dataclasses.replace(config.model, vocab_size=config.model.vocab_size or plans.CHARACTERS)
-    stub: Any = type(
-        "Stub", (), {"config": config.train, "context_length": model.context_length, "world": World()}
-    )()
     flops = tokens = 0.0
     for step in range(config.train.steps):
-        rows, length = Trainer.batch_shape(stub, step)
+        rows, length = config.train.shape_at(step, model.context_length)
         tokens += rows * length
         flops += rows * length * count.flops_per_token(model, length)
     found = planned("lecture", **flags)

@@ -48,6 +48,41 @@ FLAGS = {
 }
 
 
+PAIRS = {
+    "model.d_model": 16,
+    "model.n_layers": 1,
+    "model.n_heads": 2,
+    "model.d_ff": 32,
+    "model.context_length": 32,
+    "model.dropout": 0.1,
+    "model.pattern_dropout": 0.1,
+    "data.vocab_size": 257,
+    "optim.name": "muon",
+    "train.weight_average": 0.9,
+    "train.steps": 40,
+    "train.batch_tokens": 120,
+    "train.micro_tokens": 60,
+    "train.checkpoint_every": 3,
+    "train.evaluate_every": 10,
+    "train.evaluate_pairs": 4,
+    "train.sample_every": 20,
+    "train.keep": 3,
+    "train.threads": 1,
+    "train.device": "cpu",
+    "schedule.warmup": 5,
+    "translate.checkpoints": 3,
+    "translate.extra_length": 4,
+}
+
+
+def begin(text: Path, runs: Path) -> None:
+    """A training on a text, or on a .tsv file of pairs."""
+    if text.suffix == ".tsv":
+        train("translation", flags={**PAIRS, "data.source": str(text)}, runs_dir=runs)
+    else:
+        train(text, flags=FLAGS, runs_dir=runs)
+
+
 def fork(work) -> int:
     """Run `work` in a child; returns its process id."""
     child = os.fork()
@@ -98,11 +133,11 @@ def fingerprint(run: RunDirectory) -> dict[str, str]:
 def main(folder: Path, text: Path, kills: int, seed: int) -> None:
     torch.set_num_threads(1)
     chance = random.Random(seed)
-    assert exit_code(fork(lambda: train(text, flags=FLAGS, runs_dir=folder / "whole"))) == 0
+    assert exit_code(fork(lambda: begin(text, folder / "whole"))) == 0
     results = {"whole": fingerprint(find("latest", folder / "whole")), "killed": []}
     for number in range(kills):
         runs = folder / f"killed-{number}"
-        child = fork(lambda runs=runs: train(text, flags=FLAGS, runs_dir=runs))
+        child = fork(lambda runs=runs: begin(text, runs))
         wait_for(runs, rows=chance.randrange(FLAGS["train.steps"] - 1))
         time.sleep(chance.uniform(0, 0.05))  # about a step, a save, a sample
         os.kill(child, signal.SIGKILL)

@@ -127,8 +127,7 @@ def trainer(scaler: LossScaler | None) -> Trainer:
         stream=BatchStream(torch.arange(99).numpy() % 7, batch_size=4, context_length=8, seed=1),
         config=TrainConfig(batch_size=4, steps=9),
         schedule=lambda step: 1.0,
-        context_length=8,
-        micro_batch=2,
+        places=2 * 8,
         clip=1.0,
         precision=Scaled(torch.device("cpu"), given=scaler),
     )

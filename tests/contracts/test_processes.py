@@ -13,6 +13,7 @@ import pytest
 
 from primer.recipes.directory import RunDirectory, find
 from primer.training import checkpoint
+from setups import TINY_PAIRS, reversed_digits
 
 FLAGS = {
     "model.d-model": 16,
@@ -92,6 +93,43 @@ def test_one_against_two_processes(tmp_path: Path, text_file: Path, more: dict[s
         assert len(state["generators"]) == count
     assert len(losses[0]) == 13
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+
+
+PAIRS = {
+    **TINY_PAIRS,
+    "model.dropout": 0.0,
+    "train.steps": 10,
+    "train.micro_tokens": 40,
+    "train.evaluate_every": 5,
+    "train.checkpoint_every": 5,
+}
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    "more",
+    [{"train.parallel": "ddp"}, {"train.parallel": "fsdp", "optim.name": "muon", "optim.muon_lr": 0.005}],
+    ids=["whole models", "sharded, Muon"],
+)
+def test_one_against_two_processes_on_pairs(tmp_path: Path, more: dict[str, object]) -> None:
+    """Batches whose rows do not come out even, pieces of different lengths: the same losses and translations."""
+    source = reversed_digits(tmp_path)
+    flags = [f"--{name}={value}" for name, value in {**PAIRS, **more, "data.source": source}.items()]
+    for count in (1, 2):
+        primer(count, "train", "translation", f"--runs-dir={tmp_path / str(count)}", *flags)
+    one, two = (find("latest", tmp_path / str(count)) for count in (1, 2))
+    rows = [[row for row in run.metrics.rows() if "loss" in row] for run in (one, two)]
+    assert [row["tokens"] for row in rows[0]] == [row["tokens"] for row in rows[1]]
+    for name, allowed in (("loss", 4e-6), ("grad_norm", 4e-5)):
+        assert max(abs(a[name] - b[name]) for a, b in zip(*rows, strict=True)) < allowed, name
+    for name in ("val_loss", "val_exact", "val_bleu", "val_word_perplexity"):
+        scores = [[row[name] for row in run.metrics.rows() if name in row] for run in (one, two)]
+        assert len(scores[0]) == 2
+        assert scores[0] == pytest.approx(scores[1], rel=1e-5), name
+    assert one.samples.rows() == two.samples.rows()
+    primer(2, "resume", str(one.path), "--train.steps=13")
+    primer(1, "resume", str(two.path), "--train.steps=13")
+    assert losses_of(one) == pytest.approx(losses_of(two), abs=1e-5)
 
 
 ENDING = """

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from setups import reversed_digits
+
 SCRIPT = Path(__file__).with_name("kill_runs.py")
 
 
@@ -32,6 +34,11 @@ def kill(folder: Path, text: Path, kills: int, seed: int) -> None:
 @pytest.mark.timeout(600)
 def test_twenty_kills_change_nothing(tmp_path: Path, text_file: Path) -> None:
     kill(tmp_path, text_file, kills=20, seed=0)
+
+
+@pytest.mark.timeout(600)
+def test_kills_change_nothing_on_pairs_either(tmp_path: Path) -> None:
+    kill(tmp_path, reversed_digits(tmp_path), kills=6, seed=2)
 
 
 @pytest.mark.slow

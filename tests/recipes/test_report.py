@@ -26,6 +26,14 @@ def test_the_line_has_every_figure(clock) -> None:
     assert "left" not in str(line)
 
 
+def test_a_run_on_pairs_says_how_well_it_translates(clock) -> None:
+    line = ProgressLine(INFO)
+    line.scored({"val_loss": 1.8341, "val_exact": 0.0434, "val_bleu": 34.406})
+    assert "validation 1.834  BLEU 34.41  exact 4.3%" in str(line)
+    line.scored({"val_loss": 1.8, "val_exact": 0.05})  # without sacrebleu
+    assert "validation 1.800  exact 5.0%" in str(line)
+
+
 def test_time_left_of_a_resumed_run_counts_from_where_it_resumed(clock) -> None:
     line = ProgressLine(INFO | {"step": 900})
     clock[0] += 10

@@ -24,7 +24,7 @@ from primer.errors import PrimerError, UsageError
 O = TypeVar("O")  # noqa: E741  # the options of a verb
 
 
-LABELS = ("recipe", "about")
+LABELS = ("recipe", "about", "kind")
 """What a config says about itself. These are no flags: `--recipe=lecture` would change the label and nothing else."""
 
 
@@ -38,8 +38,8 @@ class Verb(Generic[O]):
     about: str
     examples: tuple[str, str, str]
     options: type[O]
-    config: type | None = None
-    """A config whose fields are dotted flags too."""
+    configs: tuple[type, ...] = ()
+    """Configs whose fields are dotted flags too; which of them a run has is known when its recipe is."""
     most: int = 1
     """How many arguments it takes at most."""
     further: str = ""
@@ -103,9 +103,11 @@ def _asks_for_help(argv: Sequence[str]) -> bool:
 
 
 def _read(verb: Verb[Any], argv: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
-    known = dict(leaves(verb.options))
-    if verb.config:
-        known |= {key: kind for key, kind in leaves(verb.config).items() if key not in LABELS}
+    known, ambiguous = dict(leaves(verb.options)), set()
+    for config in verb.configs:
+        for leaf, kind in leaves(config).items():
+            if leaf not in LABELS and known.setdefault(leaf, kind) != kind:
+                ambiguous.add(leaf)
     values: list[str] = []
     given: dict[str, Any] = {}
     words = list(argv)
@@ -139,7 +141,8 @@ def _read(verb: Verb[Any], argv: Sequence[str]) -> tuple[list[str], dict[str, An
         texts = [text] if equals else _following(kind, words, _flag(key))
         value = _value(kind, texts, given.get(key))
         try:
-            given[key] = fit(kind, value, key, _flag(key))
+            # What means one thing here and another there is looked at when the recipe has said which config it has.
+            given[key] = value if key in ambiguous else fit(kind, value, key, _flag(key))
         except UsageError as error:
             error.hint = error.hint or f"primer {verb.name} --help"
             raise

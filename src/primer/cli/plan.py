@@ -13,7 +13,7 @@ from primer.cli.table import table
 from primer.cli.train import inherited
 from primer.corpus.sources import RUN_MARK
 from primer.errors import DataError
-from primer.recipes.config import RunConfig
+from primer.recipes.config import RunConfig, TranslationConfig
 from primer.recipes.plan import plan
 from primer.recipes.resolve import recipes, resolve
 
@@ -37,7 +37,7 @@ VERB = Verb(
     "every recipe in a line. For a run: what was planned, and what it was.",
     examples=("primer plan", "primer plan shakespeare --model.n-layers=12", "primer plan latest"),
     options=Options,
-    config=RunConfig,
+    configs=(RunConfig, TranslationConfig),
 )
 
 

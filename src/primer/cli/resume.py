@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from primer.cli.flags import Verb, parse, required, show_help
-from primer.recipes.config import RunConfig
+from primer.recipes.config import RunConfig, TranslationConfig
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ VERB = Verb(
         "primer resume runs/2026-11-22-shakespeare-3fa9c1",
     ),
     options=Options,
-    config=RunConfig,
+    configs=(RunConfig, TranslationConfig),
 )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from primer.cli.flags import Verb, parse, show_help
 from primer.config import to_toml
-from primer.recipes.config import RunConfig
+from primer.recipes.config import RunConfig, TranslationConfig
 from primer.recipes.resolve import resolve
 
 
@@ -36,7 +36,7 @@ VERB = Verb(
         "primer train shakespeare --model.n-layers=6 --print-config",
     ),
     options=Options,
-    config=RunConfig,
+    configs=(RunConfig, TranslationConfig),
     further="--data.source={}",
 )
 

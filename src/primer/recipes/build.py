@@ -1,6 +1,7 @@
 """From a config to the things that it names: model, optimizer, stream, trainer. The one place that wires them."""
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 
 import numpy as np
 import torch
@@ -11,9 +12,10 @@ from primer.data.batches import Batch, BatchStream, TokenSequence, evaluation_wi
 from primer.data.shards import ShardDirectory
 from primer.errors import DataError
 from primer.evals.likelihood import at_once
-from primer.models.config import GPTConfig
+from primer.models.config import GPTConfig, TransformerConfig
 from primer.models.gpt import GPT
-from primer.recipes.config import RunConfig
+from primer.nn.probe import STACKS
+from primer.recipes.config import AnyConfig, RunConfig
 from primer.tokens.tokenizer import END_OF_TEXT
 from primer.training.average import WeightAverage
 from primer.training.config import OptimConfig
@@ -36,13 +38,13 @@ def build_model(config: RunConfig, shards: ShardDirectory, device: torch.device)
     return model.to(device)
 
 
-def build_optimizer(config: RunConfig, model: nn.Module) -> Optimizer:
+def build_optimizer(config: AnyConfig, model: nn.Module) -> Optimizer:
     """AdamW for everything, or Muon for the blocks' matrices and AdamW for the rest."""
     optim = config.optim
     named = list(model.named_parameters())
     members: list[Optimizer] = []
     if optim.name == "muon":
-        matrices = [(name, p) for name, p in named if p.ndim == 2 and name.startswith("layers.")]
+        matrices = [(name, p) for name, p in named if p.ndim == 2 and name.split(".")[0] in STACKS]
         taken = {name for name, _ in matrices}
         named = [(name, p) for name, p in named if name not in taken]
         members.append(
@@ -69,15 +71,23 @@ def build_optimizer(config: RunConfig, model: nn.Module) -> Optimizer:
 def adamw_rate(optim: OptimConfig, name: str) -> float:
     """AdamW's peak learning rate for a parameter: its part's own, where the config gives one."""
     own = {
-        "token_embedding": optim.embedding_lr,
+        **dict.fromkeys(("token_embedding", "embedding"), optim.embedding_lr),
         "head": optim.head_lr,
         **dict.fromkeys(("counts_in", "mixture", "ngrams"), optim.ngram_lr),
     }
     return own.get(name.split(".")[0], 0.0) or optim.lr
 
 
-def fused_rows(config: GPTConfig) -> dict[str, tuple[int, ...]]:
+def fused_rows(config: GPTConfig | TransformerConfig) -> dict[str, tuple[int, ...]]:
     """Which parameters hold several matrices, and the rows of each: queries, keys and values."""
+    if isinstance(config, TransformerConfig):
+        keys, values = config.n_heads * config.key_width, config.d_model
+        layers = [
+            f"{stack}.{number}" for stack in ("encoder", "decoder") for number in range(config.n_layers)
+        ]
+        own = {f"{layer}.attention.qkv.weight": (keys, keys, values) for layer in layers}
+        crossed = [f"decoder.{n}.cross_attention.keys_values.weight" for n in range(config.n_layers)]
+        return own | dict.fromkeys(crossed, (keys, values))
     key_rows = config.kv_heads * config.d_head
     sizes = (config.d_model, key_rows, key_rows)
     return {f"layers.{number}.attention.qkv.weight": sizes for number in range(config.n_layers)}
@@ -182,8 +192,10 @@ def build_trainer(config: RunConfig, model: GPT, shards: ShardDirectory, world: 
         stream=build_stream(config, shards, world),
         config=config.train,
         schedule=schedule(config.schedule, config.train.steps),
-        context_length=config.model.context_length,
-        micro_batch=config.train.micro_batch,
+        places=config.train.micro_batch * config.model.context_length,
+        shape=partial(
+            config.train.shape_at, context_length=config.model.context_length, processes=world.size
+        ),
         clip=config.optim.clip,
         precision=Precision(device, devices.autocast_dtype(device, config.train.precision)),
         world=world,

@@ -24,7 +24,7 @@ from primer import config as configs
 from primer.assets import write_atomically
 from primer.errors import DataError, PrimerError, SurroundingsError, UsageError
 from primer.models.config import PRESETS
-from primer.recipes.config import RunConfig
+from primer.recipes.config import AnyConfig, config_class
 from primer.training import checkpoint
 from primer.training.log import JsonLines
 
@@ -68,13 +68,13 @@ class RunDirectory:
         """Text ↔ ids, as JSON."""
         return self.path / "tokenizer.json"
 
-    def read_config(self) -> RunConfig:
+    def read_config(self) -> AnyConfig:
         """The resolved choices of this run."""
         file = self.path / "config.toml"
         try:
-            return configs.from_dict(
-                RunConfig, tomllib.loads(file.read_text(encoding="utf-8")), where=str(file)
-            )
+            values = tomllib.loads(file.read_text(encoding="utf-8"))
+            kind = config_class(values.get("kind", "language"))  # runs before there were kinds are of texts
+            return configs.from_dict(kind, values, where=str(file))
         except FileNotFoundError:
             raise DataError("this is no run: it has no config.toml", str(self.path), RUNS) from None
         except UsageError as error:  # a key of another version, a value that was changed by hand
@@ -86,7 +86,7 @@ class RunDirectory:
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise DataError(f"config.toml cannot be read: {error}", str(file), RUNS) from None
 
-    def write_config(self, config: RunConfig) -> None:
+    def write_config(self, config: AnyConfig) -> None:
         """Keep the resolved choices."""
         write_atomically(self.path / "config.toml", configs.to_toml(config))
 

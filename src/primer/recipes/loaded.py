@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 
@@ -16,12 +16,14 @@ from primer.exchange import Format
 from primer.generation.sampling import Sampling
 from primer.generation.text import streams
 from primer.models.gpt import GPT
-from primer.recipes import scores
+from primer.models.transformer import Transformer
+from primer.recipes import scores, translating
+from primer.recipes.config import TranslationConfig, as_language, as_translation
 from primer.recipes.directory import RunDirectory
 from primer.recipes.exported import export
 from primer.recipes.scores import Reading, Unknown
 from primer.recipes.text import opening, read_tokenizer
-from primer.recipes.weights import load_model
+from primer.recipes.weights import Which, load_model
 from primer.tokens.tokenizer import Ids, Special, Tokenizer
 from primer.training.precision import Precision
 
@@ -29,11 +31,11 @@ from primer.training.precision import Precision
 class Run:
     """A run on disk: its choices, its curves, and its model, which is read when it is first needed."""
 
-    def __init__(self, run: RunDirectory, which: Literal["best", "latest"] = "best") -> None:
+    def __init__(self, run: RunDirectory, which: Which | None = None) -> None:
         self.directory = run
         self.path = run.path
         self.config = run.read_config()
-        self.which = which
+        self.which: Which = which or ("average" if isinstance(self.config, TranslationConfig) else "best")
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
@@ -47,9 +49,21 @@ class Run:
         return read_tokenizer(self.directory)
 
     @cached_property
-    def model(self) -> GPT:
+    def model(self) -> GPT | Transformer:
         """The trained model, ready to read and to write. One whose weights were refused is not kept."""
-        return load_model(self.config.model, self.directory, self.which, self._device()).eval()
+        return load_model(self.config, self.directory, self.which, self._device()).eval()
+
+    @property
+    def gpt(self) -> GPT:
+        """The model of a run that goes on with texts. UsageError for one that translates."""
+        as_language(self.config)
+        return cast(GPT, self.model)
+
+    @property
+    def transformer(self) -> Transformer:
+        """The model of a run that translates. UsageError for one that goes on with texts."""
+        as_translation(self.config)
+        return cast(Transformer, self.model)
 
     def _device(self) -> torch.device:
         """Where the run was trained, if this machine has such a device; else the best that it has."""
@@ -107,7 +121,7 @@ class Run:
 
         special: where the prompt spells a special token: "refuse" it, "allow" it as the token, or take it for "text".
         """
-        usual = self.config.sample
+        usual = as_language(self.config).sample
         sampling = Sampling(
             temperature=usual.temperature if temperature is None else temperature,
             top_k=usual.top_k if top_k is None else top_k,
@@ -119,7 +133,7 @@ class Run:
         if prompt and special != "refuse":
             begin = self.tokenizer.encode(prompt, special=special)
         return streams(
-            self.model,
+            self.gpt,
             self.tokenizer,
             begin,
             samples=n,
@@ -129,6 +143,35 @@ class Run:
             stop=stop,
             use_cache=use_cache,
         )
+
+    def translate(
+        self,
+        sentences: str | Sequence[str],
+        *,
+        beam: int | None = None,
+        length_penalty: float | None = None,
+        use_cache: bool = True,
+        progress: Progress | None = None,
+    ) -> str | list[str]:
+        """The translation of a sentence, or of each of several; of a run that was trained on pairs.
+
+        beam, length_penalty: as the run's own [translate] says, where unset. use_cache: False computes every position
+        again for each token, the slow truth behind it. Raises DataError for a sentence that has no words, or more
+        tokens than the model reads.
+        """
+        several = [sentences] if isinstance(sentences, str) else list(sentences)
+        found = translating.translate(
+            self, several, beam=beam, length_penalty=length_penalty, use_cache=use_cache, progress=progress
+        )
+        texts = [each.text for each in found]
+        return texts[0] if isinstance(sentences, str) else texts
+
+    def look(self, sentence: str, **wanted: Any) -> translating.Looked:
+        """Translate a sentence, and see where the decoder looked in it: tokens of both, and the pattern (L, H, T, S).
+
+        Keywords: beam, length_penalty.
+        """
+        return translating.look(self, sentence, **wanted)
 
     def evaluate(
         self,
@@ -142,6 +185,8 @@ class Run:
     ) -> dict[str, float]:
         """Loss (nats a token), perplexity and bits per byte on the validation split, or on another text.
 
+        A run that translates has pairs, not texts: `evaluate_pairs`.
+
         text: a file, a folder or a named source, or a folder of token shards, of which the validation part is scored.
 
         Before every document of a text stands the end-of-text token, where the tokenizer has one; it is predicted, too,
@@ -154,13 +199,41 @@ class Run:
         how = Reading(unknown, encoding, encoding_errors, field)
         return scores.of_text(self, text, how, progress)
 
+    def evaluate_pairs(
+        self,
+        text: str | Path | None = None,
+        target: str | Path = "",
+        *,
+        beam: int | None = None,
+        length_penalty: float | None = None,
+        resamples: int = 0,
+        progress: Progress | None = None,
+    ) -> dict[str, Any]:
+        """How well a run predicts and translates pairs: loss, perplexities, BLEU with its signature, chrF, exact share.
+
+        text: "validation" (unset) or "test", of the run's own text; or other pairs, as `data.source` names them, with
+        `target` where the translations are in a file of their own. Pairs that are too long for the model are counted
+        under `left_out`. resamples: texts drawn for BLEU's interval (1000 is usual); 0: none. progress: called with
+        (translated, all) sentences. Raises SurroundingsError without sacrebleu (extra [eval]).
+        """
+        return translating.score_pairs_of(
+            self,
+            text,
+            target,
+            beam=beam,
+            length_penalty=length_penalty,
+            resamples=resamples,
+            progress=progress,
+        )
+
     def export(self, out: str | Path | None = None, *, to: Format = "huggingface") -> Path:
         """Write the model and its tokenizer for other programs into the new folder `out`, and return it.
 
         Without `out`, the folder is called like the run and the format, and lies in the current one. Raises UsageError
         for options that the format cannot hold, and where `out` exists.
         """
-        return export(self.directory, self.config.model, self.which, out, to)
+        which: Literal["best", "latest"] = "latest" if self.which == "latest" else "best"
+        return export(self.directory, as_language(self.config).model, which, out, to)
 
     def evaluate_task(
         self,

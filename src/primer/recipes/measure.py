@@ -7,18 +7,18 @@ import copy
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Literal, cast
+from typing import Any, Literal, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from primer import device as devices
-from primer.data.shards import ShardDirectory
+from primer.data.batches import Piece
 from primer.errors import SurroundingsError, UsageError
+from primer.models.count import SENTENCE
 from primer.models.gpt import GPT
-from primer.recipes.build import build_trainer
-from primer.recipes.config import LEAST_STEPS, RunConfig
+from primer.recipes.config import LEAST_STEPS, AnyConfig, RunConfig, TranslationConfig
 from primer.recipes.plan import SMALL_BATCH, candidates, rows_at_once, training_bytes
 from primer.training import generators
 from primer.training.distributed import World
@@ -27,6 +27,7 @@ from primer.training.precision import Precision
 from primer.training.sharding import is_sharded
 
 Tell = Callable[[str], None]
+C = TypeVar("C", bound=RunConfig | TranslationConfig)
 
 ROOM = 0.6
 """The share of the memory that weights, gradients and moments may take before they are sharded."""
@@ -36,11 +37,12 @@ PATIENCE = 4.0
 """Seconds: a CPU that needs longer for a forward and backward pass would not gain by a larger one."""
 
 
-def accelerate(trainer: Trainer, config: RunConfig, world: World, tell: Tell) -> RunConfig:
+def accelerate(trainer: Trainer, config: C, world: World, tell: Tell) -> C:
     """Compile where it pays, wrap for several processes. Returns the config with what was decided."""
     device, wanted = trainer.precision.device, config.train.compile
     # Cold compilation takes about a minute, and on a CPU it makes a plain GPT slower (0.85 ×): not tried unasked.
-    worth_trying = device.type == "cuda" and config.train.steps >= 1000
+    # Batches of pairs come in hundreds of shapes, each of which would be compiled: only where it is asked for.
+    worth_trying = device.type == "cuda" and config.train.steps >= 1000 and trainer.shape is not None
     if wanted == "on" or (wanted == "auto" and worth_trying):
         compiled = compiled_model(trainer, must_pay=wanted == "auto", tell=tell)
         wanted = "on" if world.first(int(compiled is not None), device) else "off"
@@ -48,7 +50,7 @@ def accelerate(trainer: Trainer, config: RunConfig, world: World, tell: Tell) ->
             trainer.forward = compiled
     if world.size > 1 and not is_sharded(trainer.model):
         trainer.forward = DistributedDataParallel(cast(nn.Module, trainer.forward))
-    return replace(config, train=replace(config.train, compile="on" if wanted == "on" else "off"))
+    return with_train(config, compile="on" if wanted == "on" else "off")
 
 
 def compiled_model(trainer: Trainer, *, must_pay: bool, tell: Tell) -> Forward | None:
@@ -65,7 +67,13 @@ def compiled_model(trainer: Trainer, *, must_pay: bool, tell: Tell) -> Forward |
     return cast(Forward, compiled)
 
 
-def require_memory(config: RunConfig, device: torch.device, world: World) -> None:
+def with_train(config: C, **changes: Any) -> C:
+    """The config with other values under [train]."""
+    train: Any = replace(config.train, **changes)
+    return replace(config, train=train)
+
+
+def require_memory(config: AnyConfig, device: torch.device, world: World) -> None:
     """SurroundingsError for a model whose weights, gradients and moments alone take (almost) all the memory there is.
 
     Activations are an estimate, and a system may swap: what might just fit is tried.
@@ -83,14 +91,14 @@ def require_memory(config: RunConfig, device: torch.device, world: World) -> Non
         )
 
 
-def choose_parallel(config: RunConfig, device: torch.device, world: World) -> RunConfig:
+def choose_parallel(config: C, device: torch.device, world: World) -> C:
     """The config with how several processes share the model: each its own copy, unless that leaves too little room."""
     if world.size == 1 or config.train.parallel != "auto":
         return config
     state = training_bytes(config, 0, device.type).total  # without activations
     short = state > ROOM * devices.free_memory(device) / (world.local_size if device.type == "cpu" else 1)
     chosen: Literal["ddp", "fsdp"] = "fsdp" if world.first(int(short), device) else "ddp"
-    return replace(config, train=replace(config.train, parallel=chosen))
+    return with_train(config, parallel=chosen)
 
 
 def choose_micro_batch(config: RunConfig, model: GPT, world: World) -> int:
@@ -119,8 +127,8 @@ def choose_micro_batch(config: RunConfig, model: GPT, world: World) -> int:
 
 
 def fit_into_minutes(
-    config: RunConfig, model: GPT, shards: ShardDirectory, world: World, tell: Tell
-) -> RunConfig:
+    config: C, model: nn.Module, trainer_of: Callable[[nn.Module], Trainer], world: World, tell: Tell
+) -> C:
     """The config with as many steps as `train.minutes` allows here, and never more than `train.steps`.
 
     A few steps are taken on a copy of the model, with short windows and with full ones, and forgotten.
@@ -132,19 +140,20 @@ def fit_into_minutes(
         raise UsageError("train.minutes needs the whole model on each device", hint="--train.steps=N")
     device = next(model.parameters()).device
     before = generators.capture(device)
-    trainer = build_trainer(config, copy.deepcopy(model), shards, world)
-    short = _seconds_a_step(trainer, at=0)
-    full = _seconds_a_step(trainer, at=train.steps - 1)
+    trainer = trainer_of(copy.deepcopy(model))
+    seconds = full = _seconds_a_step(trainer, at=train.steps - 1)
+    if isinstance(config, RunConfig):
+        until = config.train.short_until
+        seconds = until * _seconds_a_step(trainer, at=0) + (1 - until) * full
     generators.restore(before, device)
-    seconds = train.short_until * short + (1 - train.short_until) * full
     steps = world.first(max(LEAST_STEPS, int(train.minutes * 60 / seconds)), device)
     if steps >= train.steps:
-        return replace(config, train=replace(train, minutes=0.0))
+        return with_train(config, minutes=0.0)
     tell(f"{steps} of {train.steps} steps: as many as fit into train.minutes={train.minutes:g} here")
     schedule = config.schedule.fitting(steps)
     if schedule != config.schedule:
         tell(f"schedule.warmup={schedule.warmup} instead of {config.schedule.warmup}: a tenth of them")
-    return replace(config, train=replace(train, minutes=0.0, steps=steps), schedule=schedule)
+    return replace(with_train(config, minutes=0.0, steps=steps), schedule=schedule)
 
 
 def _seconds_a_step(trainer: Trainer, at: int) -> float:
@@ -209,8 +218,10 @@ class _MicroTrainer:
 
 def _shapes(trainer: Trainer) -> set[tuple[int, int]]:
     """Rows and length of every micro-batch of the run: short windows first, where the config asks for them."""
-    lengths = {trainer.batch_shape(step)[1] for step in (0, trainer.config.steps - 1)}
-    return {(max(1, trainer.micro_batch * trainer.context_length // length), length) for length in lengths}
+    if trainer.shape is None:
+        return {(max(1, trainer.places // SENTENCE), SENTENCE)}
+    lengths = {trainer.shape(step)[1] for step in (0, trainer.config.steps - 1)}
+    return {(max(1, trainer.places // length), length) for length in lengths}
 
 
 def _seconds_of_passes(trainer: Trainer, forward: Forward) -> float:
@@ -230,8 +241,9 @@ def _seconds_of_passes(trainer: Trainer, forward: Forward) -> float:
 
 def _seconds_of_a_pass(trainer: Trainer, forward: Forward, tokens: Tensor) -> float:
     started = time.perf_counter()
+    inputs = (tokens,) if trainer.shape else (tokens, tokens)  # an encoder–decoder reads two languages
     with trainer.precision.autocast():
-        loss = forward(tokens, targets=tokens, **trainer.origins(tokens[:, 0]))
+        loss = forward(*inputs, targets=tokens, **trainer.origins(Piece(inputs, tokens, 1.0, tokens[:, 0])))
     loss.backward()
     devices.synchronize(trainer.precision.device)
     return time.perf_counter() - started

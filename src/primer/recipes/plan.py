@@ -10,7 +10,7 @@ from primer.data.foreign import is_foreign
 from primer.data.prepare import is_prepared
 from primer.data.shards import TOKENIZER
 from primer.models import count
-from primer.recipes.config import LEAST_STEPS, RunConfig
+from primer.recipes.config import LEAST_STEPS, AnyConfig, RunConfig, TranslationConfig
 from primer.tokens import open_tokenizer
 
 SHARE = 0.6
@@ -22,20 +22,14 @@ SMALL_BATCH = 4096
 """Tokens: what is no larger is computed at once."""
 
 
-def plan(config: RunConfig, rates: dict[str, float]) -> dict[str, Any]:
+def plan(config: AnyConfig, rates: dict[str, float]) -> dict[str, Any]:
     """The costs of a run as plain values. `rates` keeps what was measured, by device and precision."""
     train, assumed = config.train, not config.model.vocab_size
     device, precision, rate = measure(config, rates)
-    model = replace(config.model, vocab_size=config.model.vocab_size or vocabulary(config))
-    config = replace(config, model=model)
-    rows = train.micro_batch or rows_at_once(config, device, train.batch_size)
+    config = with_vocabulary(config, config.model.vocab_size or vocabulary(config))
+    model = config.model
+    rows, tokens, flops_a_step = step_of(config, device)
     memory = training_bytes(config, rows, device)
-    tokens = train.batch_size * model.context_length  # a step
-    short = train.short_until if train.short_context else 0.0
-    flops_a_step = tokens * (
-        short * count.flops_per_token(model, train.short_context or None)
-        + (1 - short) * count.flops_per_token(model)
-    )
     seconds_a_step = flops_a_step / (rate * SHARE)
     steps = train.steps
     if train.minutes:
@@ -69,6 +63,48 @@ def plan(config: RunConfig, rates: dict[str, float]) -> dict[str, Any]:
     }
 
 
+def with_vocabulary(config: AnyConfig, vocab_size: int) -> AnyConfig:
+    """The config with a model of so many tokens."""
+    if isinstance(config, TranslationConfig):
+        return replace(config, model=replace(config.model, vocab_size=vocab_size))
+    return replace(config, model=replace(config.model, vocab_size=vocab_size))
+
+
+def step_of(config: AnyConfig, device: str) -> tuple[int, int, float]:
+    """Of a step: what is computed at once (sequences, or places of pairs), tokens to predict, and FLOPs."""
+    model = config.model
+    if isinstance(config, TranslationConfig):
+        tokens = config.train.batch_tokens
+        return places_at_once(config, device), tokens, tokens * count.flops_per_token(model)
+    train = config.train
+    tokens = train.batch_size * config.model.context_length
+    short = train.short_until if train.short_context else 0.0
+    flops = tokens * (
+        short * count.flops_per_token(model, train.short_context or None)
+        + (1 - short) * count.flops_per_token(model)
+    )
+    return train.micro_batch or rows_at_once(config, device, train.batch_size), tokens, flops
+
+
+def places_at_once(config: TranslationConfig, device: str) -> int:
+    """Places of a batch of pairs that are computed at once: all of a small one; on a GPU what fits."""
+    import torch
+
+    from primer import device as devices
+
+    train = config.train
+    if train.micro_tokens or train.batch_tokens <= SMALL_BATCH:
+        return min(train.micro_tokens or train.batch_tokens, train.batch_tokens)
+    if device == "cpu":
+        return SMALL_BATCH
+    pieces, memory = 1, devices.free_memory(torch.device(device))
+    while (places := -(-train.batch_tokens // pieces)) > SMALL_BATCH:
+        if not memory or training_bytes(config, places, device).total < 0.8 * memory:
+            break
+        pieces += 1
+    return places
+
+
 def outcome(
     planned: dict[str, Any], *, parameters: int, steps: int, tokens: int, seconds: float, memory: int
 ) -> dict[str, Any]:
@@ -86,9 +122,12 @@ def outcome(
     }
 
 
-def vocabulary(config: RunConfig) -> int:
+def vocabulary(config: AnyConfig) -> int:
     """Rows of the embedding, as far as that is known before the text was read."""
     name = config.data.tokenizer
+    if isinstance(config, TranslationConfig):
+        known = config.data.vocab_size if name == "bpe" else open_tokenizer(name).vocab_size
+        return config.model.padded(known)
     if is_prepared(config.data.source):
         name = str(Path(config.data.source) / TOKENIZER)
     elif is_foreign(config.data.source) and name == "char":
@@ -96,8 +135,8 @@ def vocabulary(config: RunConfig) -> int:
     return config.model.padded(VOCABULARIES.get(name) or open_tokenizer(name).vocab_size)
 
 
-def training_bytes(config: RunConfig, rows: int, device: str) -> count.TrainingBytes:
-    """What has to be in memory for so many rows at once."""
+def training_bytes(config: AnyConfig, rows: int, device: str) -> count.TrainingBytes:
+    """What has to be in memory for so many rows (or places of pairs) at once."""
     from primer.kernels import cross_entropy
 
     logits = cross_entropy.held_at_once(
@@ -128,7 +167,7 @@ def rows_at_once(config: RunConfig, device: str, rows: int) -> int:
     return found[0] if device == "cpu" else found[-1]
 
 
-def measure(config: RunConfig, rates: dict[str, float]) -> tuple[str, str, float]:
+def measure(config: AnyConfig, rates: dict[str, float]) -> tuple[str, str, float]:
     """The device, the precision, and the FLOP/s of matrix products there; each pair is measured once."""
     import torch
 

@@ -67,6 +67,7 @@ class ProgressLine:
         self.seen = 0
         self.loss: float | None = None
         self.validation: float | None = None
+        self.translated = ""
         self.speed: float | None = None
         self.part: Part | None = None
 
@@ -89,6 +90,11 @@ class ProgressLine:
         """Take in an evaluation."""
         self.part = None
         self.validation = row["val_loss"]
+        figures = {"BLEU": row.get("val_bleu"), "exact": row.get("val_exact")}
+        shown = {"BLEU": "{:.2f}", "exact": "{:.1%}"}
+        self.translated = "  ".join(
+            f"{name} {shown[name].format(value)}" for name, value in figures.items() if value is not None
+        )
 
     def _mean(self, before: float | None, now: float | None) -> float | None:
         """The plain mean of up to twenty values, then an exponential one; only finite values enter."""
@@ -107,6 +113,8 @@ class ProgressLine:
             parts.append(f"loss {self.loss:.3f}")
         if self.validation is not None:
             parts.append(f"validation {self.validation:.3f}")
+        if self.translated:
+            parts.append(self.translated)
         if self.speed is not None:
             parts.append(f"{self.speed:,.0f} tokens/s")
             if self.peak and self.flops_per_token:
@@ -167,7 +175,13 @@ def farewell(info: Mapping[str, Any]) -> str:
             f"\n{duration(actual['seconds'])} of training, {duration(part * planned['seconds'])} by plan, "
             f"at {actual['share']:.0%} of the matmul rate (primer plan {info.get('handle', 'latest')})"
         )
-    return f"step {info.get('step', 0):,} is saved{loss}\nlet it write: primer sample {info.get('handle', 'latest')}"
+    use = {"translation": ("let it translate", "translate")}.get(
+        str(info.get("kind")), ("let it write", "sample")
+    )
+    what, verb = use
+    return (
+        f"step {info.get('step', 0):,} is saved{loss}\n{what}: primer {verb} {info.get('handle', 'latest')}"
+    )
 
 
 class PlainReporter:

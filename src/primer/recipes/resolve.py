@@ -9,20 +9,26 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from primer.config import Resolved, dotted, merge, nested, spelt
+from primer.config import Resolved, dotted, leaves, meant, merge, nested, spelt
+from primer.corpus.parallel import NAMED as PAIRS
 from primer.corpus.sources import NAMED
 from primer.data.foreign import is_foreign
 from primer.data.prepare import is_prepared
 from primer.data.shards import TOKENIZER
 from primer.errors import DataError, SurroundingsError, UsageError, nearest
 from primer.models.config import PRESETS
-from primer.recipes.config import RunConfig, is_dropout
+from primer.recipes.config import KINDS, AnyConfig, RunConfig, TranslationConfig, config_class, is_dropout
 from primer.tokens import NAMED as TOKENIZERS
 
 Layer = tuple[str, Mapping[str, Any]]
 
 PRESET_RECIPE = "gpt2-124m"
 """How a preset of `models.config` is trained: as the smallest one, in its own size."""
+
+IN_WORDS: dict[type[AnyConfig], str] = {
+    RunConfig: "a language model",
+    TranslationConfig: "an encoder–decoder",
+}
 
 OF_TEXTS = ("validation_fraction", "unknown", "encoding", "encoding_errors", "field")
 """Of [data]: how a text becomes tokens."""
@@ -44,7 +50,7 @@ def resolve(
     file: str | Path | None = None,
     beneath_flags: Layer | None = None,
     flags: Mapping[str, object] | None = None,
-) -> Resolved[RunConfig]:
+) -> Resolved[AnyConfig]:
     """The config of a run, and where each value came from.
 
     `target` is the name of a recipe or of a preset of GPT-2 (gpt2-xl), else a `.toml` recipe, else a file or folder of
@@ -66,7 +72,37 @@ def resolve(
         layers = [(origin, dropout), *layers, (origin, model)]
     if flags:
         layers.append(("flag", _beside(Path(), nested(spelt(flags)))))
-    return merge(RunConfig, _adapted(layers))
+    kind = kind_in(layers)
+    _refuse_other_kinds(kind, layers)
+    return merge(kind, _adapted(layers))
+
+
+def _refuse_other_kinds(kind: type[AnyConfig], layers: list[Layer]) -> None:
+    """UsageError for a flag that runs of another kind have."""
+    flags = next((dotted(values) for origin, values in layers if origin == "flag"), {})
+    known = leaves(kind)
+    for other in KINDS.values():
+        for key in flags:
+            if key in leaves(other) and key not in known:
+                close = meant(key, list(known))
+                raise UsageError(
+                    f"{IN_WORDS[kind]} has no {key}, which is for {IN_WORDS[other]}",
+                    "flag",
+                    f"--{close.replace('_', '-')}" if close else None,
+                )
+
+
+def kind_in(layers: list[Layer]) -> type[AnyConfig]:
+    """The class of config that a recipe is of, which it says under `kind`; a language model where it does not."""
+    said = [(origin, values["kind"]) for origin, values in layers if "kind" in values]
+    if not said:
+        return RunConfig
+    origin, kind = said[-1]
+    try:
+        return config_class(kind)
+    except UsageError as error:
+        error.where = origin
+        raise
 
 
 def _adapted(layers: list[Layer]) -> list[Layer]:
@@ -83,7 +119,8 @@ def _adapted(layers: list[Layer]) -> list[Layer]:
         return dotted(layers[last(key)][1])[key] if last(key) >= 0 else 0
 
     more: list[Layer] = []
-    theirs = _tokenizer_beside(value("data.source"))
+    of_texts = kind_in(layers) is RunConfig
+    theirs = _tokenizer_beside(value("data.source")) if of_texts else None
     if theirs:
         _refuse_without_effect(layers)
     if theirs and not any(
@@ -135,7 +172,8 @@ def _with_shorter_warmup(layers: list[Layer]) -> list[Layer]:
     steps = asked.get("train.steps")
     if not isinstance(steps, int) or "schedule.warmup" in asked:
         return layers
-    recipe = merge(RunConfig, [layer for layer in layers if layer[0].startswith("recipe ")]).config.schedule
+    shipped = [layer for layer in layers if layer[0].startswith("recipe ")]
+    recipe = merge(kind_in(layers), shipped).config.schedule
     fitting = recipe.fitting(max(0, steps))
     if fitting == recipe:
         return layers
@@ -215,7 +253,9 @@ def _beside(folder: Path, values: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(data, dict):
         return values
     found = {}
-    for key, named in (("source", NAMED), ("tokenizer", ("char", *TOKENIZERS))):
+    texts, vocabularies = (*NAMED, *PAIRS), ("char", "bpe", *TOKENIZERS)
+    sources = ("source", "target", "validation_source", "validation_target")
+    for key, named in (*((name, texts) for name in sources), ("tokenizer", vocabularies)):
         path = data.get(key)
         if isinstance(path, str | Path) and str(path) not in ("", *named) and os.path.exists(folder / path):
             found[key] = str((folder / path).resolve())

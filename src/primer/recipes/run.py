@@ -13,38 +13,33 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import nn
 
 import primer
 from primer import config as configs
 from primer import device as devices
 from primer.assets import write_atomically
-from primer.data.shards import ShardDirectory
 from primer.errors import DivergedError, PrimerError, UsageError
 from primer.models.count import flops_per_token
-from primer.models.gpt import GPT
 from primer.recipes import directory
-from primer.recipes.build import build_model, build_stream, build_trainer, reaches, require_reach
-from primer.recipes.config import RunConfig, is_dropout, title
+from primer.recipes.config import AnyConfig, is_dropout, title
 from primer.recipes.directory import RunDirectory
 from primer.recipes.ending import how_it_went, in_words, stopped
+from primer.recipes.kinds import Kind, kind_of
 from primer.recipes.loaded import Run
-from primer.recipes.measure import (
-    accelerate,
-    choose_micro_batch,
-    choose_parallel,
-    fit_into_minutes,
-    require_memory,
-)
-from primer.recipes.plan import plan
+from primer.recipes.measure import accelerate, choose_parallel, fit_into_minutes, require_memory, with_train
+from primer.recipes.plan import plan, with_vocabulary
 from primer.recipes.report import PlainReporter, Reporter, Silence
 from primer.recipes.resolve import resolve
-from primer.recipes.session import Session
-from primer.recipes.text import open_data, prepare_data, read_tokenizer
+from primer.recipes.session import Data
+from primer.recipes.text import read_tokenizer
 from primer.recipes.weights import (
+    Which,
     adopt_weights,
     check_neighbours,
     check_origin,
@@ -84,7 +79,7 @@ def train(
     origin = directory.find(os.fspath(init_from), runs_dir) if init_from is not None else None
     inherited = directory.brought_along(origin) if origin else None
     resolved = resolve(target, beneath_flags=inherited, flags=flags or {})
-    config = resolved.config
+    config: AnyConfig = resolved.config
     if origin and config.data.tokenizer != origin.read_config().data.tokenizer:
         raise UsageError("data.tokenizer is that of the run to start from", hint="leave --data.tokenizer out")
     if config.needs_weights and not origin:
@@ -101,34 +96,34 @@ def train(
         report = teller(reporter, world)
         check_installed(config.train.trackers)
         theirs = read_tokenizer(origin) if origin else None
-        shards = prepare_data(config, world, theirs, tell=report.on_message)
-        config = choose_parallel(complete(config, shards, device), device, world)
+        kind = kind_of(config)
+        data = kind.prepare(config, world, theirs, report.on_message)
+        config = choose_parallel(complete(config, data, device), device, world)
         require_memory(config, device, world)
-        model = build_model(config, shards, device)
+        model = kind.model(config, data, device)
         if origin:
-            adopt_weights(model, origin)
+            adopt_weights(model, config.model, origin)
         share_out(model, config, world)
-        config = with_micro_batch(config, choose_micro_batch(config, model, world))
-        config = fit_into_minutes(config, model, shards, world, report.on_message)
-        trainer = build_trainer(config, model, shards, world)
-        if not reaches(trainer.stream) and resolved.origins["data.order"].startswith("recipe "):
-            config = replace(config, data=replace(config.data, order="epochs"))
-            trainer.stream = build_stream(config, shards, world)
-            report.on_message(
-                "the documents are far longer than the context: windows begin anywhere (data.order=epochs)"
-            )
-        require_reach(trainer.stream)
+        config = kind.with_micro_batch(config, model, world)
+        trainer_of = partial(_trainer, kind, config, data, world)
+        config = fit_into_minutes(config, model, trainer_of, world, report.on_message)
+        trainer = kind.trainer(config, model, data, world)
+        config = kind.checked(config, trainer, data, world, resolved.origins, report.on_message)
         config = accelerate(trainer, config, world, report.on_message)
         trainer.config = config.train
         if world.is_first:
             configs.to_toml(config)  # what cannot be written is refused before there is a directory
             run = directory.create(Path(runs_dir), directory_name(config))
             stack.enter_context(RunLock(run.path))
-            begin(run, config, shards, device, origin, started)
+            begin(run, config, data, device, origin, started)
             world.first(int(run.id, 16), device)  # tells the others, who find it by now
         else:
             run = directory.find(f"{world.first(0, device):06x}", runs_dir)
-        return work(run, config, trainer, shards, report)
+        return work(run, config, trainer, data, report)
+
+
+def _trainer(kind: Kind, config: AnyConfig, data: Data, world: World, model: nn.Module) -> Trainer:
+    return kind.trainer(config, model, data, world)
 
 
 def resume(
@@ -159,11 +154,12 @@ def resume(
             stack.enter_context(RunLock(found.path))
             checkpoint.sweep(found.path)
             checkpoint.sweep(found.checkpoints)
-        shards = open_data(config, found, world, moved=moved)
+        kind = kind_of(config)
+        data = kind.reopen(config, found, world, moved)
         at = newest_step(found, world, device, report)
         saved = checkpoint.load(checkpoint.step_directory(found.checkpoints, at))
         with understood(saved):
-            check_origin(saved, shards)
+            check_origin(saved, data)
             check_neighbours(saved, found, config.model)
             looked = saved.state["progress"]["looked"]
         if at >= config.train.steps and looked == at:
@@ -172,12 +168,12 @@ def resume(
                 where=str(found.path),
                 hint=f"--train.steps={2 * max(at, config.train.steps)} to go on",
             )
-        config = choose_parallel(complete(config, shards, device), device, world)
+        config = choose_parallel(complete(config, data, device), device, world)
         require_memory(config, device, world)
-        model = build_model(config, shards, device)
+        model = kind.model(config, data, device)
         share_out(model, config, world)
-        config = with_micro_batch(config, choose_micro_batch(config, model, world))
-        trainer = build_trainer(config, model, shards, world)
+        config = kind.with_micro_batch(config, model, world)
+        trainer = kind.trainer(config, model, data, world)
         config = accelerate(trainer, config, world, report.on_message)
         restore(trainer, saved)
         if world.is_first:
@@ -186,16 +182,16 @@ def resume(
             found.metrics.trim(at, looked)
             found.samples.trim(looked)
             found.write_config(config)
-            text = {"path": str(shards.path.resolve()), "fingerprint": shards.fingerprint}
+            text = {"path": str(data.path.resolve()), "fingerprint": data.fingerprint}
             resumed = [*found.read_facts().get("resumed", []), at]
             found.update_facts(status="training", resumed=resumed, data=text)
             report.on_message(f"going on after step {at}")
             if (before := saved.state["world_size"]) != world.size:
                 report.on_message(f"with {in_words(world.size)}; before it was {in_words(before)}")
-        return work(found, config, trainer, shards, report, saved.path.name)
+        return work(found, config, trainer, data, report, saved.path.name)
 
 
-def changed(run: RunDirectory, flags: Mapping[str, Any]) -> tuple[RunConfig, bool]:
+def changed(run: RunDirectory, flags: Mapping[str, Any]) -> tuple[AnyConfig, bool]:
     """A run's config with what may change when it goes on, and whether its text lies at another place now."""
     changes = configs.nested(configs.spelt(flags))
     source = changes.get("data", {}).get("source")
@@ -205,10 +201,12 @@ def changed(run: RunDirectory, flags: Mapping[str, Any]) -> tuple[RunConfig, boo
     if fixed := [key for key in fixed if key != "data.source"]:
         hint = "--train.steps=N: go on to step N" if fixed == ["train.minutes"] else "a new run: primer train"
         raise UsageError(f"{', '.join(fixed)} cannot change when a run goes on", hint=hint)
-    if "batch_size" in (training := changes.get("train", {})):
-        training.setdefault("micro_batch", 0)  # the old one was measured for another batch
-    layers = [("run", configs.to_dict(run.read_config())), ("flag", changes)]
-    return configs.merge(RunConfig, layers).config, source is not None
+    for batch, micro in (("batch_size", "micro_batch"), ("batch_tokens", "micro_tokens")):
+        if batch in (training := changes.get("train", {})):
+            training.setdefault(micro, 0)  # the old one was measured for another batch
+    before = run.read_config()
+    layers = [("run", configs.to_dict(before)), ("flag", changes)]
+    return configs.merge(type(before), layers).config, source is not None
 
 
 def teller(reporter: Reporter | None, world: World) -> Reporter:
@@ -218,18 +216,19 @@ def teller(reporter: Reporter | None, world: World) -> Reporter:
     return reporter or PlainReporter(sys.stderr)
 
 
-def load(
-    run: str | Path | Run, *, runs_dir: str | Path = "runs", checkpoint: Literal["best", "latest"] = "best"
-) -> Run:
-    """A run to sample from, evaluate and look into."""
+def load(run: str | Path | Run, *, runs_dir: str | Path = "runs", checkpoint: Which | None = None) -> Run:
+    """A run to sample from (or to translate with), evaluate and look into.
+
+    checkpoint: which one; unset, the best by its validation loss, and of one that translates the mean of the newest.
+    """
     return Run(directory.find(os.fspath(run), runs_dir), checkpoint)
 
 
 def work(
     run: RunDirectory,
-    config: RunConfig,
+    config: AnyConfig,
     trainer: Trainer,
-    shards: ShardDirectory,
+    data: Data,
     report: Reporter,
     saved: str | None = None,
 ) -> Run:
@@ -238,19 +237,19 @@ def work(
     `saved`: the checkpoint that this session starts from, if there is one.
     """
     facts = {
-        "data": shards.fingerprint,
-        "tokenizer": shards.tokenizer.fingerprint,
+        "data": data.fingerprint,
+        "tokenizer": data.tokenizer.fingerprint,
         "model": model_fingerprint(config.model),
         "versions": versions(),
     }
-    session = Session(run, config, trainer, shards, report, facts, saved)
+    session = kind_of(config).session(run, config, trainer, data, report, facts, saved)
     first = trainer.world.is_first
     planned = None
     try:
         with session:
             if not isinstance(session.reporter, Silence):
                 planned = plan(config, {})
-                session.reporter.on_start(start_info(run, config, trainer, shards, planned))
+                session.reporter.on_start(start_info(run, config, trainer, data, planned))
                 days = planned["seconds"] * (1 - trainer.progress.step / config.train.steps) / 86400
                 if days > 1:
                     session.reporter.on_message(
@@ -279,6 +278,7 @@ def work(
         {
             "path": str(run.path),
             "handle": run.handle,
+            "kind": config.kind,
             "finished": finished,
             **vars(trainer.progress),
             **came_true,
@@ -293,7 +293,7 @@ def work(
     return Run(run)
 
 
-def enter(config: RunConfig, stack: ExitStack) -> tuple[torch.device, World]:
+def enter(config: AnyConfig, stack: ExitStack) -> tuple[torch.device, World]:
     """Choose the device and the threads, and join the other processes where there are any."""
     device = devices.choose(config.train.device)
     if device.type == "cuda" and place().size > 1:
@@ -306,9 +306,9 @@ def enter(config: RunConfig, stack: ExitStack) -> tuple[torch.device, World]:
     return device, stack.enter_context(joined(device))
 
 
-def complete(config: RunConfig, shards: ShardDirectory, device: torch.device) -> RunConfig:
+def complete(config: AnyConfig, data: Data, device: torch.device) -> AnyConfig:
     """Write what was only asked for as "auto" or 0 as what it turned out to be."""
-    vocabulary = shards.tokenizer.vocab_size
+    vocabulary = data.tokenizer.vocab_size
     if config.model.vocab_size and config.model.vocab_size < vocabulary:
         raise UsageError(
             f"model.vocab_size={config.model.vocab_size} is smaller than the tokenizer's {vocabulary}",
@@ -320,15 +320,12 @@ def complete(config: RunConfig, shards: ShardDirectory, device: torch.device) ->
     if muon_dtype == "auto":
         muon_dtype = "bf16" if orthogonalise_dtype(device) == torch.bfloat16 else "fp32"
     kind: Any = device.type
-    return replace(
-        config,
-        model=replace(config.model, vocab_size=config.model.vocab_size or config.model.padded(vocabulary)),
-        optim=replace(config.optim, muon_dtype=muon_dtype),
-        train=replace(config.train, device=kind, precision=precision, threads=torch.get_num_threads()),
-    )
+    config = with_vocabulary(config, config.model.vocab_size or config.model.padded(vocabulary))
+    config = with_train(config, device=kind, precision=precision, threads=torch.get_num_threads())
+    return replace(config, optim=replace(config.optim, muon_dtype=muon_dtype))
 
 
-def share_out(model: GPT, config: RunConfig, world: World) -> None:
+def share_out(model: nn.Module, config: AnyConfig, world: World) -> None:
     """Keep only this process's slices of the weights, where the config says so and there are other processes."""
     if world.size > 1 and config.train.parallel == "fsdp":
         shard(model)
@@ -341,22 +338,17 @@ def precision_name(dtype: torch.dtype | None) -> Literal["fp32", "bf16", "fp16"]
     return "bf16" if dtype == torch.bfloat16 else "fp16"
 
 
-def with_micro_batch(config: RunConfig, rows: int) -> RunConfig:
-    """The config with the micro-batch that was measured."""
-    return replace(config, train=replace(config.train, micro_batch=rows))
-
-
 def begin(
     run: RunDirectory,
-    config: RunConfig,
-    shards: ShardDirectory,
+    config: AnyConfig,
+    data: Data,
     device: torch.device,
     origin: RunDirectory | None,
     launch: Mapping[str, Any],
 ) -> None:
     """Write what is known before the first step."""
     run.write_config(config)
-    write_atomically(run.tokenizer_file, shards.tokenizer.to_json())
+    write_atomically(run.tokenizer_file, data.tokenizer.to_json())
     run.write_facts(
         {
             "id": run.id,
@@ -367,9 +359,9 @@ def begin(
             "seed": config.seed,
             "init_from": str(origin.path.resolve()) if origin else None,
             "launch": launch,
-            "data": {"path": str(shards.path.resolve()), "fingerprint": shards.fingerprint},
-            "source": shards.source,
-            "tokenizer": shards.tokenizer.fingerprint,
+            "data": {"path": str(data.path.resolve()), "fingerprint": data.fingerprint},
+            "source": data.source,
+            "tokenizer": data.tokenizer.fingerprint,
             "versions": versions(),
             "hardware": devices.describe(device),
         }
@@ -378,9 +370,9 @@ def begin(
 
 def start_info(
     run: RunDirectory,
-    config: RunConfig,
+    config: AnyConfig,
     trainer: Trainer,
-    shards: ShardDirectory,
+    data: Data,
     planned: dict[str, Any],
 ) -> dict[str, Any]:
     """What a reporter says before the first step."""
@@ -393,12 +385,9 @@ def start_info(
         "steps": config.train.steps,
         "step": trainer.progress.step,
         "parameters": sum(p.numel() for p in trainer.model.parameters()),
-        "source": shards.source["name"],
-        "train_tokens": shards.counts["train"]["tokens"],
-        "validation_tokens": shards.counts["validation"]["tokens"],
-        "vocabulary": shards.tokenizer.vocab_size,
-        "tokens_a_step": config.train.batch_size * config.model.context_length,
-        "micro_batch": config.train.micro_batch,
+        "source": data.source["name"],
+        "vocabulary": data.tokenizer.vocab_size,
+        **kind_of(config).start_info(config, data),
         "device": str(device),
         "precision": config.train.precision,
         "threads": config.train.threads,
@@ -409,7 +398,7 @@ def start_info(
     }
 
 
-def directory_name(config: RunConfig) -> str:
+def directory_name(config: AnyConfig) -> str:
     """The recipe's name, or the text's where the recipe is the usual one, fit for a directory's name."""
     name = title(config)
     name = Path(name).stem if name != config.recipe else name

@@ -22,6 +22,7 @@ from primer.evals.multiple_choice import TaskScore, score_task
 from primer.evals.perplexity import score
 from primer.evals.tasks import TASKS, Task, is_task, read_task
 from primer.recipes.build import rows_to_score
+from primer.recipes.config import as_language
 from primer.recipes.text import open_data
 from primer.tokens import open_tokenizer
 from primer.tokens.char import CharTokenizer, UnknownCharacterError
@@ -48,22 +49,23 @@ def of_text(
     run: "Run", text: str | Path | None, how: Reading, progress: Progress | None = None
 ) -> dict[str, float]:
     """See `Run.evaluate`."""
+    config = as_language(run.config)
     skipped = 0
     tokens = text is None or is_prepared(text) or is_foreign(text)
     if tokens and replace(how, unknown="error") != Reading():
         raise UsageError(
             "how a text is read says nothing of tokens that are there",
-            str(text or run.config.data.source),
+            str(text or config.data.source),
             "leave --encoding, --encoding-errors and --field out",
         )
     if text is None:
-        limit = run.config.train.evaluate_tokens  # what training looked at is what is compared with it
-        ids = validation_ids(open_data(run.config, run.directory, World()), limit)
+        limit = config.train.evaluate_tokens  # what training looked at is what is compared with it
+        ids = validation_ids(open_data(config, run.directory, World()), limit)
     elif tokens:
         ids = validation_ids(shards_for(run, text))
     else:
         check_target(text)
-        data = run.config.data
+        data = config.data
         source = open_source(
             text,
             encoding=how.encoding or data.encoding,
@@ -75,13 +77,13 @@ def of_text(
             raise DataError(
                 "there is nothing to predict in this text", str(text), "a text of two tokens or more"
             )
-    model, targets = run.config.model, len(ids) - 1
-    rows = rows_to_score(model, next(run.model.parameters()).device)
+    model, targets = config.model, len(ids) - 1
+    rows = rows_to_score(model, next(run.gpt.parameters()).device)
     windows = evaluation_windows(ids, batch_size=rows, context_length=model.context_length)
     lengths = torch.from_numpy(np.asarray(run.tokenizer.byte_lengths, dtype=np.int64))
     tell = progress or (lambda done, total: None)
     with run.precision().autocast():
-        found = score(run.model, windows, lengths, progress=lambda done: tell(done, targets))
+        found = score(run.gpt, windows, lengths, progress=lambda done: tell(done, targets))
     return asdict(found) | {"skipped": skipped}
 
 
@@ -127,7 +129,7 @@ def of_task(
         task = read_task(task, limit=limit, shots=shots, seed=seed)
     with run.precision().autocast():
         return score_task(
-            run.model, reading(run.tokenizer, unknown), task, progress=progress or (lambda done, total: None)
+            run.gpt, reading(run.tokenizer, unknown), task, progress=progress or (lambda done, total: None)
         )
 
 
@@ -141,7 +143,7 @@ def in_harness(
 ) -> dict[str, dict[str, Any]]:
     """See `Run.evaluate_harness`."""
     return run_harness(
-        lambda: Answers(run.model, reading(run.tokenizer, unknown), run.precision()),
+        lambda: Answers(run.gpt, reading(run.tokenizer, unknown), run.precision()),
         tasks,
         limit=limit,
         shots=shots,

@@ -3,28 +3,25 @@
 import math
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
-import numpy as np
 import torch
 
-from primer.data.batches import Batch
-from primer.data.shards import ShardDirectory
 from primer.errors import DataError
-from primer.evals.perplexity import Score, score
-from primer.generation.text import stream
-from primer.recipes.build import Spare, tokens_to_score, validation_batches
-from primer.recipes.config import RunConfig
+from primer.recipes.config import AnyConfig, TranslationConfig
 from primer.recipes.directory import RunDirectory
 from primer.recipes.report import Reporter, duration
-from primer.recipes.text import opening
+from primer.tokens.tokenizer import Tokenizer
 from primer.training import checkpoint
 from primer.training.log import Tracker, open_trackers
 from primer.training.loop import Trainer
-from primer.training.sharding import gathered, is_sharded
+from primer.training.sharding import gathered
+
+T = TypeVar("T")
 
 STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 """Ctrl-C, a polite kill, a terminal that was closed: finish the step (or give it up), save, end.
@@ -36,12 +33,25 @@ LONG = 10.0
 """Seconds that someone who asked for an end is kept waiting for the rest of a step; a longer one is given up."""
 
 
-class _BrokenOff(Exception):
+class Data(Protocol):
+    """A text as it is trained on: shards of one, or pairs of sentences."""
+
+    @property
+    def path(self) -> Path: ...
+    @property
+    def tokenizer(self) -> Tokenizer: ...
+    @property
+    def source(self) -> dict[str, str]: ...
+    @property
+    def fingerprint(self) -> str: ...
+
+
+class BrokenOff(Exception):
     """Someone asked for an end while the model was being scored."""
 
 
 class Session:
-    """The loop's hands (`training.loop.Hands`) on one run directory.
+    """The loop's hands (`training.loop.Hands`) on one run directory; how a model is scored and shown is its kind's.
 
     Only the first of several processes writes; all of them evaluate. While the session is entered, the first
     signal of `STOPPING` asks for an end after the present step, or within one that takes long; the second ends at once.
@@ -50,17 +60,16 @@ class Session:
     def __init__(
         self,
         run: RunDirectory,
-        config: RunConfig,
+        config: AnyConfig,
         trainer: Trainer,
-        shards: ShardDirectory,
+        data: Data,
         reporter: Reporter,
         facts: Mapping[str, Any],
         saved: str | None = None,
     ) -> None:
-        self.run, self.config, self.trainer, self.shards = run, config, trainer, shards
+        self.run, self.config, self.trainer, self.data = run, config, trainer, data
         self.reporter = reporter
         self.facts = facts
-        self.byte_lengths = torch.from_numpy(np.asarray(shards.tokenizer.byte_lengths, dtype=np.int64))
         self.trackers: list[Tracker] = []
         self.asked_by: int | None = None
         self.saved = saved
@@ -128,95 +137,61 @@ class Session:
         asked = torch.tensor(float(self.asked_by is not None), device=self.trainer.precision.device)
         return bool(self.trainer.world.total(asked) > 0)
 
-    def score(self, step: int) -> Score:
-        """Score the (averaged) model on the validation split. Raises `_BrokenOff` when a signal comes."""
-        together = is_sharded(self.trainer.model)
-        device = self.trainer.precision.device
-        batches = validation_batches(
-            self.config, self.shards, self.trainer.world, step, device=device, together=together
-        )
-        with self.trainer.averaged(), self.trainer.precision.autocast():
-            return score(
-                self.trainer.model,
-                self._unless_asked(batches),
-                self.byte_lengths,
-                total=self.trainer.world.total,
-                progress=self._scored,
-            )
+    def scores(self, step: int) -> dict[str, float]:
+        """Score the (averaged) model on the validation split. Raises `BrokenOff` when a signal comes."""
+        raise NotImplementedError
 
-    def _scored(self, tokens: int) -> None:
-        """Tell how far an evaluation is, of all processes together."""
-        total = tokens_to_score(self.config, self.shards)
-        self.reporter.on_part("evaluating", min(tokens * self.trainer.world.size, total), total)
+    def written(self, step: int) -> str | None:
+        """What the model makes of its task now, to be read; None where there is nothing to show, or another shows it.
 
-    def _unless_asked(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        Called in every process, since a sharded model is read by all together. Draws nothing from the generators of
+        training.
+        """
+        raise NotImplementedError
+
+    def unless_asked(self, batches: Iterable[T]) -> Iterator[T]:
         """The batches, until a signal comes."""
         for batch in batches:
             if self._asked_alone:
-                raise _BrokenOff
-            if isinstance(batch, Spare):
-                self.trainer.model(batch.inputs.to(self.trainer.precision.device))
-            else:
-                yield batch
+                raise BrokenOff
+            yield batch
 
     def evaluate(self, step: int) -> dict[str, Any] | None:
         """Score, and keep the score as a row; None where a signal came meanwhile."""
         self._scoring = True
         try:
-            result = self.score(step)
-        except _BrokenOff:
+            result = self.scores(step)
+        except BrokenOff:
             return None
         finally:
             self._scoring = False
-        row: dict[str, Any] = {
-            "step": step,
-            "tokens": self.trainer.progress.tokens,
-            "seconds": self.trainer.progress.seconds,
-            "val_loss": result.loss,
-            "val_perplexity": result.perplexity,
-            "val_bits_per_byte": result.bits_per_byte,
-        }
+        progress = self.trainer.progress
+        row: dict[str, Any] = {"step": step, "tokens": progress.tokens, "seconds": progress.seconds, **result}
         self._keep(row)
         self.reporter.on_evaluate(row)
         return row
+
+    def sample(self, step: int) -> None:
+        """Show what the model makes of its task."""
+        try:
+            with self.trainer.averaged():
+                text = self.written(step)
+        except DataError as error:  # logits that are not finite: whether to go on is for the loop to say
+            self.reporter.on_message(f"no sample after step {step}: {error.cause}")
+            return
+        if text is not None:
+            self.run.samples.append({"step": step, "text": text})
+            self.reporter.on_sample(step, text)
 
     def record(self, row: dict[str, Any]) -> None:
         """Keep the row of a step."""
         row = dict(row)
         row["lr"] = self.config.optim.lr * row.pop("lr_factor")
-        row["tokens_per_second"] = self._tokens_a_step() / max(row.pop("took"), 1e-9)
+        row["tokens_per_second"] = row.pop("targets") / max(row.pop("took"), 1e-9)
         if not row.pop("applied"):
             row["event"] = "not finite: step not applied"
         self._keep(row)
         self.reporter.on_step(row)
-
-    def sample(self, step: int) -> None:
-        """Let the model write, from a seed of its own so that training draws the same numbers without it."""
-        first = self.trainer.world.is_first
-        if not first and not is_sharded(self.trainer.model):
-            return
-        wanted, tokenizer = self.config.sample, self.shards.tokenizer
-        try:
-            prompt = opening(tokenizer, wanted.prompt)
-            if first and wanted.prompt not in ("", prompt) and not self.run.samples.file.exists():
-                self.reporter.on_message(f"samples begin with {prompt!r}: this text lacks {wanted.prompt!r}")
-            with self.trainer.averaged():
-                pieces = stream(
-                    self.trainer.model,
-                    tokenizer,
-                    prompt,
-                    max_tokens=wanted.tokens,
-                    sampling=wanted.sampling,
-                    seed=self.config.seed + step,
-                )
-                text = prompt + "".join(pieces)
-        except DataError as error:  # logits that are not finite: whether to go on is for the loop to say
-            self.reporter.on_message(f"no sample after step {step}: {error.cause}")
-            return
-        if not first:
-            return
-        self.run.samples.append({"step": step, "text": text})
-        self.reporter.on_sample(step, text)
 
     def save(self, step: int, *, best: bool) -> None:
         """Write a checkpoint; point `best` at it where it is; remove those that the config does not keep."""
@@ -237,7 +212,9 @@ class Session:
         )
         if best:
             checkpoint.point(self.run.checkpoints, "best", step)
-        checkpoint.purge(self.run.checkpoints, self.config.train.keep)
+        averaging = isinstance(self.config, TranslationConfig) and self.config.translate.checkpoints > 1
+        apart = self.config.train.checkpoint_every if averaging else 1
+        checkpoint.purge(self.run.checkpoints, self.config.train.keep, apart)
         self.saved = path.name
         self.reporter.on_save(str(path))
 
@@ -250,6 +227,3 @@ class Session:
         }
         for tracker in self.trackers:
             tracker.log(numbers, row["step"])
-
-    def _tokens_a_step(self) -> int:
-        return self.config.train.batch_size * self.config.model.context_length

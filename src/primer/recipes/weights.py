@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -10,13 +11,14 @@ from torch.overrides import TorchFunctionMode
 
 from primer import config as configs
 from primer.assets import sha256_of_lines
-from primer.data.shards import ShardDirectory
 from primer.errors import DataError, UsageError
-from primer.models.config import GPTConfig
+from primer.models.config import GPTConfig, TransformerConfig
 from primer.models.gpt import GPT
-from primer.recipes.config import is_dropout
+from primer.models.transformer import Transformer
+from primer.recipes.config import AnyConfig, TranslationConfig, is_dropout
 from primer.recipes.directory import RunDirectory
 from primer.recipes.report import Reporter
+from primer.recipes.session import Data
 from primer.recipes.text import read_tokenizer
 from primer.training import checkpoint
 from primer.training.distributed import World
@@ -47,7 +49,18 @@ def point_at_best(run: RunDirectory, step: int) -> None:
         checkpoint.point(run.checkpoints, "best", step)
 
 
-def model_fingerprint(model: GPTConfig) -> str:
+ModelConfig = GPTConfig | TransformerConfig
+
+Which = Literal["best", "latest", "average"]
+"""Of a run's checkpoints: the one with the lowest validation loss, the newest, or the mean of the newest ones."""
+
+
+def model_of(config: ModelConfig) -> GPT | Transformer:
+    """The model that a config describes."""
+    return Transformer(config) if isinstance(config, TransformerConfig) else GPT(config)
+
+
+def model_fingerprint(model: ModelConfig) -> str:
     """SHA-256 of all that decides what a model computes: two that differ may well have equal shapes."""
     choices = configs.dotted(configs.to_dict(model))
     return sha256_of_lines(f"{key} = {value!r}" for key, value in choices.items() if not is_dropout(key))
@@ -66,11 +79,11 @@ def understood(saved: checkpoint.Checkpoint) -> Iterator[None]:
         ) from error
 
 
-def check_origin(saved: checkpoint.Checkpoint, shards: ShardDirectory) -> None:
+def check_origin(saved: checkpoint.Checkpoint, data: Data) -> None:
     """Refuse a checkpoint that belongs to another text or another vocabulary."""
     here_now = (
-        ("data", "text", shards.fingerprint),
-        ("tokenizer", "characters", shards.tokenizer.fingerprint),
+        ("data", "text", data.fingerprint),
+        ("tokenizer", "characters", data.tokenizer.fingerprint),
     )
     for name, kind, here in here_now:
         if saved.state[name] != here:
@@ -81,7 +94,7 @@ def check_origin(saved: checkpoint.Checkpoint, shards: ShardDirectory) -> None:
             )
 
 
-def check_neighbours(saved: checkpoint.Checkpoint, run: RunDirectory, model: GPTConfig) -> None:
+def check_neighbours(saved: checkpoint.Checkpoint, run: RunDirectory, model: ModelConfig) -> None:
     """Refuse a checkpoint that the tokenizer.json or the config.toml beside it does not belong to."""
     if saved.state["tokenizer"] != read_tokenizer(run).fingerprint:
         raise DataError(
@@ -128,25 +141,55 @@ class _Undrawn(TorchFunctionMode):
         return None if func in drawing else func(*args, **(kwargs or {}))
 
 
-def load_model(
-    config: GPTConfig, run: RunDirectory, which: Literal["best", "latest"], device: torch.device
-) -> GPT:
+def load_model(config: AnyConfig, run: RunDirectory, which: Which, device: torch.device) -> GPT | Transformer:
     """The model of a run's checkpoint, verified. It is made after the file was read, which needs twice its memory."""
-    saved = read_checkpoint(run, which, config)
+    if which == "average" and isinstance(config, TranslationConfig):
+        weights, where = mean_of_checkpoints(config, run)
+    else:
+        saved = read_checkpoint(run, which, config.model)
+        weights, where = saved.model, str(saved.path)
     with _Undrawn():
-        model = GPT(config)
-    put_weights(model, saved.model, str(saved.path))
+        model = model_of(config.model)
+    put_weights(model, weights, where)
     return model.to(device)
 
 
-def read_checkpoint(
-    run: RunDirectory, which: Literal["best", "latest"], model: GPTConfig
-) -> checkpoint.Checkpoint:
-    """The checkpoint that a pointer names, verified, and with it that the tokenizer and `model` are its own.
+def mean_of_checkpoints(
+    config: TranslationConfig, run: RunDirectory, until: int | None = None
+) -> tuple[dict[str, Tensor], str]:
+    """The mean of the weights of the newest `translate.checkpoints` checkpoints: Vaswani et al. 2017, §6.1.
+
+    Those count that are `train.checkpoint_every` steps apart, and the last one: what was saved in between, because
+    someone stopped the run, is not among them, so that a run that was resumed has the same mean. Also says where from.
+    until: as if the run had ended with this step.
+    """
+    newest = read_checkpoint(run, "latest" if until is None else until, config.model)
+    last, apart = checkpoint.step_of(newest.path), config.train.checkpoint_every
+    regular = [
+        path
+        for path in checkpoint.every(run.checkpoints)
+        if 0 < checkpoint.step_of(path) < last and checkpoint.step_of(path) % apart == 0
+    ]
+    others = regular[-(config.translate.checkpoints - 1) :] if config.translate.checkpoints > 1 else []
+    mean = newest.model
+    for number, path in enumerate(others, start=2):
+        saved = checkpoint.load(path, to_train=False)
+        checkpoint.match(saved.model, mean, str(path))
+        for name, tensor in mean.items():
+            tensor.lerp_(saved.model[name], 1 / number)
+    return mean, str(newest.path)
+
+
+def read_checkpoint(run: RunDirectory, which: Which | int, model: ModelConfig) -> checkpoint.Checkpoint:
+    """The checkpoint of a step, or that a pointer names, verified, and that the tokenizer and `model` are its own.
 
     Without the optimizer's state.
     """
-    path = checkpoint.follow(run.checkpoints, which) or checkpoint.newest(run.checkpoints)
+    path: Path | None
+    if isinstance(which, int):
+        path = checkpoint.step_directory(run.checkpoints, which)
+    else:
+        path = checkpoint.follow(run.checkpoints, which) or checkpoint.newest(run.checkpoints)
     if path is None:
         raise DataError(
             "this run has no checkpoint yet", where=str(run.path), hint="another run: primer runs list"
@@ -157,7 +200,7 @@ def read_checkpoint(
     return saved
 
 
-def adopt_weights(model: GPT, run: RunDirectory) -> None:
+def adopt_weights(model: nn.Module, config: ModelConfig, run: RunDirectory) -> None:
     """Start from another run's weights, of the same vocabulary and sizes; the context alone may be shorter.
 
     Of learned positions the first ones are then taken. What was counted is this run's text.
@@ -165,8 +208,8 @@ def adopt_weights(model: GPT, run: RunDirectory) -> None:
     saved = read_checkpoint(run, "best", run.read_config().model)
     counted = {name: table for name, table in model.state_dict().items() if name.startswith("counts.")}
     weights = {**saved.model, **counted}
-    positions, context = "position_embedding.weight", model.config.context_length
-    if positions in weights:
+    context = config.context_length
+    for positions in {"position_embedding.weight", "embedding.positions.weight"} & weights.keys():
         if len(weights[positions]) < context:
             raise UsageError(
                 f"model.context_length={context} is more than the {len(weights[positions])} positions that "
@@ -178,10 +221,10 @@ def adopt_weights(model: GPT, run: RunDirectory) -> None:
     try:
         put_weights(model, weights, str(saved.path))
     except DataError as error:
-        raise of_another_size(model.config, run) or error from error
+        raise of_another_size(config, run) or error from error
 
 
-def of_another_size(wanted: GPTConfig, run: RunDirectory) -> UsageError | None:
+def of_another_size(wanted: ModelConfig, run: RunDirectory) -> UsageError | None:
     """The error for sizes that were asked for and are not those of the run to start from, if there are such."""
     theirs = configs.dotted(configs.to_dict(run.read_config().model))
     different = {
@@ -200,9 +243,11 @@ def of_another_size(wanted: GPTConfig, run: RunDirectory) -> UsageError | None:
 
 
 @torch.no_grad()
-def put_weights(model: GPT, weights: Mapping[str, Tensor], where: str) -> None:
+def put_weights(model: nn.Module, weights: Mapping[str, Tensor], where: str) -> None:
     """Copy tensors into a model that has exactly these."""
-    if model.counts is not None:  # how many n-grams there are is known to the checkpoint alone
+    if (
+        isinstance(model, GPT) and model.counts is not None
+    ):  # how many n-grams there are is known to the checkpoint alone
         model.counts.adopt(_under("counts.", weights))
     own = checkpoint.weights_of(model)
     checkpoint.match(dict(weights), own, where)

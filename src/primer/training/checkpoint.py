@@ -195,11 +195,16 @@ def follow(root: Path, name: str) -> Path | None:
     return target if target.is_dir() and target.parent == root else None
 
 
-def purge(root: Path, keep: int) -> None:
-    """Remove all but the newest `keep` checkpoints and the best one."""
-    best = follow(root, "best")
-    for path in every(root)[:-keep]:
-        if path != best:
+def purge(root: Path, keep: int, apart: int = 1) -> None:
+    """Remove all but the newest `keep` checkpoints, as many of those at every `apart`-th step, and the best one."""
+    there = every(root)
+    kept = {
+        follow(root, "best"),
+        *there[-keep:],
+        *[path for path in there if step_of(path) % apart == 0][-keep:],
+    }
+    for path in there:
+        if path not in kept:
             _remove(path)
 
 

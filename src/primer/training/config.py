@@ -83,31 +83,19 @@ class ScheduleConfig:
 
 
 @dataclass(frozen=True)
-class TrainConfig:
-    """The loop: how long, how much at once, and how often to look, save and speak."""
+class LoopConfig:
+    """The loop, whatever it trains: how long, how much at once, and how often to look, save and speak."""
 
     steps: int = 1000
     """Optimizer steps."""
     minutes: float = 0.0
     """Take only as many steps as fit into this time on this machine, found by measuring a few. 0: all."""
-    batch_size: int = 32
-    """Sequences a step, over all processes. (Tokens a step: batch_size × context_length.)"""
-    micro_batch: int = 0
-    """Sequences computed at once; gradients accumulate over them. 0: chosen by measuring, then kept."""
-    short_context: int = 0
-    """Begin with windows of this length (more of them, the same tokens a step). 0: full length throughout."""
-    short_until: float = 0.0
-    """The share of the steps taken with `short_context`."""
     label_smoothing: float = 0.0
     """ε of Szegedy et al. 2016: the target keeps 1 − ε, the rest is spread over the vocabulary."""
     weight_average: float = 0.0
     """Evaluate, save and sample an exponential moving average of the weights with this decay. 0: none."""
     evaluate_every: int = 100
-    """Steps between evaluations on the whole validation split (and at the end)."""
-    evaluate_tokens: int = 0
-    """Evaluate on only so many tokens from the beginning of that split, always the same ones. 0: all of it."""
-    evaluate_batches: int = 0
-    """Evaluate on this many random batches instead, as the lecture does. 0: the whole split."""
+    """Steps between evaluations on the validation split (and at the end)."""
     sample_every: int = 100
     """Steps between printed samples. 0: never."""
     checkpoint_every: int = 100
@@ -136,35 +124,53 @@ class TrainConfig:
     """Also report to these, where they are installed."""
 
     def __post_init__(self) -> None:
-        for name in (
-            "steps",
-            "batch_size",
-            "evaluate_every",
-            "checkpoint_every",
-            "keep",
-            "patience",
-            "log_every",
-        ):
-            if getattr(self, name) < 1:
-                raise UsageError(f"train.{name} must be at least 1, got {getattr(self, name)}")
-        if self.batch_size > 1 << 24:
-            raise UsageError(f"train.batch_size must be at most {1 << 24:,}, got {self.batch_size:,}")
-        for name in (
-            "micro_batch",
-            "evaluate_tokens",
-            "evaluate_batches",
-            "sample_every",
-            "threads",
-            "short_context",
-        ):
-            if getattr(self, name) < 0:
-                raise UsageError(f"train.{name} must not be negative, got {getattr(self, name)}")
+        for name in ("steps", "evaluate_every", "checkpoint_every", "keep", "patience", "log_every"):
+            self._require(name, 1)
+        for name in ("sample_every", "threads"):
+            self._require(name, 0)
         for name in ("minutes", "checkpoint_minutes"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UsageError(f"train.{name} must not be negative, got {getattr(self, name)}")
         for name in ("label_smoothing", "weight_average"):
             if not 0 <= getattr(self, name) < 1:
                 raise UsageError(f"train.{name} must lie in [0, 1), got {getattr(self, name)}")
+
+    def _require(self, name: str, least: int) -> None:
+        """UsageError for a number that is too small, or larger than any machine could use."""
+        value = getattr(self, name)
+        if value < least:
+            must = f"be at least {least}" if least else "not be negative"
+            raise UsageError(f"train.{name} must {must}, got {value}")
+
+
+LARGEST_BATCH = 1 << 24
+"""Sequences or tokens of a step: what is more was mistyped."""
+
+
+@dataclass(frozen=True)
+class TrainConfig(LoopConfig):
+    """The loop of a language model, whose batches are windows of a text."""
+
+    batch_size: int = 32
+    """Sequences a step, over all processes. (Tokens a step: batch_size × context_length.)"""
+    micro_batch: int = 0
+    """Sequences computed at once; gradients accumulate over them. 0: chosen by measuring, then kept."""
+    short_context: int = 0
+    """Begin with windows of this length (more of them, the same tokens a step). 0: full length throughout."""
+    short_until: float = 0.0
+    """The share of the steps taken with `short_context`."""
+    evaluate_tokens: int = 0
+    """Evaluate on only so many tokens from the beginning of that split, always the same ones. 0: all of it."""
+    evaluate_batches: int = 0
+    """Evaluate on this many random batches instead, as the lecture does. 0: the whole split."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._require("batch_size", 1)
+        if self.batch_size > LARGEST_BATCH:
+            raise UsageError(f"train.batch_size must be at most {LARGEST_BATCH:,}, got {self.batch_size:,}")
+        for name in ("micro_batch", "evaluate_tokens", "evaluate_batches", "short_context"):
+            self._require(name, 0)
         if not 0 <= self.short_until <= 1:
             raise UsageError(f"train.short_until must lie in [0, 1], got {self.short_until}")
         if self.micro_batch and self.batch_size % self.micro_batch:
@@ -172,3 +178,35 @@ class TrainConfig:
                 f"train.batch_size={self.batch_size} does not divide by train.micro_batch={self.micro_batch}",
                 hint=f"--train.micro-batch={math.gcd(self.batch_size, self.micro_batch)}",
             )
+
+    def shape_at(self, step: int, context_length: int, processes: int = 1) -> tuple[int, int]:
+        """Sequences and their length at a step: short windows first where asked for, and more of them.
+
+        The tokens are the same as in full windows, where that is a whole number of rows for every process.
+        """
+        if self.short_context and step < self.short_until * self.steps:
+            rows = self.batch_size * context_length // self.short_context
+            return rows - rows % processes, self.short_context
+        return self.batch_size, context_length
+
+
+@dataclass(frozen=True)
+class PairTrainConfig(LoopConfig):
+    """The loop of an encoder–decoder, whose batches are pairs of sentences."""
+
+    batch_tokens: int = 4096
+    """Places a step of the source, and as many of the target, at most: tokens and what padding is among them."""
+    micro_tokens: int = 0
+    """Places of each that are computed at once; gradients accumulate over them. 0: `batch_tokens`, what fits of it."""
+    evaluate_pairs: int = 1000
+    """Pairs of the validation split that are translated at each evaluation. 0: none."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._require("batch_tokens", 1)
+        if self.batch_tokens > LARGEST_BATCH:
+            raise UsageError(
+                f"train.batch_tokens must be at most {LARGEST_BATCH:,}, got {self.batch_tokens:,}"
+            )
+        for name in ("micro_tokens", "evaluate_pairs"):
+            self._require(name, 0)

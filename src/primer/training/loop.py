@@ -9,19 +9,18 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
+from jaxtyping import Float
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from primer.data.batches import Batch, BatchStream
+from primer.data.batches import BatchStream, Learnable, Piece, Stream
 from primer.errors import DivergedError
-from primer.models.gpt import GPT
 from primer.training import generators
 from primer.training.average import WeightAverage
-from primer.training.config import TrainConfig
+from primer.training.config import LoopConfig
 from primer.training.distributed import World
 from primer.training.optim import Optimizer, clip_grad_norm
 from primer.training.precision import LossScaler, Precision
@@ -31,7 +30,7 @@ Part = Callable[[int, int], bool]
 """Called with how many micro-batches of a step are computed, and how many there are: whether to go on."""
 
 Forward = Callable[..., Tensor]
-"""Token ids (B, T) in, logits (B, T, V) out, or the loss where `targets` are given."""
+"""Token ids in, logits (B, T, V) out, or the loss where `targets` are given."""
 
 
 @runtime_checkable
@@ -75,13 +74,15 @@ class Progress:
 class Trainer:
     """Everything that a step needs, and everything that it changes."""
 
-    model: GPT
+    model: nn.Module
     optimizer: Optimizer
-    stream: BatchStream
-    config: TrainConfig
+    stream: Stream
+    config: LoopConfig
     schedule: Callable[[int], float]
-    context_length: int
-    micro_batch: int
+    places: int
+    """Places of a batch that are computed at once: gradients accumulate over them."""
+    shape: Callable[[int], tuple[int, int]] | None = None
+    """Of windows, by step: how many, and how long."""
     clip: float = 0.0
     precision: Precision = field(default_factory=lambda: Precision(torch.device("cpu")))
     world: World = field(default_factory=World)
@@ -103,7 +104,8 @@ class Trainer:
         """
         device = self.precision.device
         before = self.stream.state(), generators.capture(device)
-        self.stream.reshape(*self.batch_shape(self.progress.step))
+        if self.shape:
+            cast(BatchStream, self.stream).reshape(*self.shape(self.progress.step))
         batch = self.stream.next()
         loss = self.accumulate(batch, part)
         if loss is None:
@@ -121,35 +123,38 @@ class Trainer:
                 self.average.update(self.model)
         self.optimizer.zero_grad()
         self.progress.step += 1
-        self.progress.tokens += batch.targets.numel() * self.world.size
+        targets = batch.tokens(self.world.size)
+        self.progress.tokens += targets
         self.progress.bad_steps = 0 if finite else self.progress.bad_steps + 1
-        return {"loss": loss_value, "grad_norm": norm_value, "lr_factor": factor, "applied": finite}
+        return {
+            "targets": targets,
+            "loss": loss_value,
+            "grad_norm": norm_value,
+            "lr_factor": factor,
+            "applied": finite,
+        }
 
-    def accumulate(self, batch: Batch, part: Part = lambda done, total: True) -> Float[Tensor, ""] | None:
+    def accumulate(self, batch: Learnable, part: Part = lambda done, total: True) -> Float[Tensor, ""] | None:
         """Gradients of the mean loss over the batch, a micro-batch at a time; returns that loss.
 
         part: asked before each whether to go on; where it says no, None is returned.
         """
         device = self.precision.device
-        rows = max(1, self.micro_batch * self.context_length // batch.inputs.shape[1])
-        # All of it at once: a GPU stops for every transfer, and ids are few bytes.
-        columns = [column.to(device) for column in (batch.inputs, batch.targets, batch.starts)]
-        pieces = list(zip(*(column.split(rows) for column in columns), strict=True))
+        pieces = batch.pieces(self.places, device, self.world.size)
         total = torch.zeros((), device=device)
-        for number, (inputs, targets, starts) in enumerate(pieces):
+        for number, piece in enumerate(pieces):
             if not part(number, len(pieces)):
                 return None
-            share = len(inputs) / len(batch.inputs)
             with self.in_step(last=number == len(pieces) - 1):
                 with self.precision.autocast():
                     loss = self.forward(
-                        inputs,
-                        targets=targets,
+                        *piece.inputs,
+                        targets=piece.targets,
                         label_smoothing=self.config.label_smoothing,
-                        **self.origins(starts),
+                        **self.origins(piece),
                     )
-                (loss * share * self.scale()).backward()
-            total += loss.detach() * share
+                (loss * piece.share * self.scale()).backward()
+            total += loss.detach() * piece.share
         self.unscale()
         return total
 
@@ -158,9 +163,11 @@ class Trainer:
         wrong = ~torch.stack([torch.isfinite(local(p)).all() for p in self.parameters]).all()
         return not bool(self.over_slices(wrong.float()))
 
-    def origins(self, starts: Int[Tensor, " B"]) -> dict[str, Tensor]:
+    def origins(self, piece: Piece) -> dict[str, Tensor]:
         """Counted n-grams must know which part of the training text a row is, to leave it out."""
-        return {} if self.model.counts is None else {"starts": starts}
+        if piece.starts is None or getattr(self.model, "counts", None) is None:
+            return {}
+        return {"starts": piece.starts}
 
     def over_slices(self, count: Float[Tensor, ""]) -> Float[Tensor, ""]:
         """What was counted in this process's slices of the model, added up over all of them."""
@@ -186,17 +193,6 @@ class Trainer:
         torch._foreach_div_(grads, self.scaler.scale)
         wrong = ~torch.stack([torch.isfinite(grad).all() for grad in grads]).all()
         self.scaler.update(overflow=bool(self.over_slices(wrong.float())))
-
-    def batch_shape(self, step: int) -> tuple[int, int]:
-        """Sequences and their length at a step: short windows first where the config asks, and more of them.
-
-        The tokens are the same as in full windows, where that is a whole number of rows for every process.
-        """
-        config = self.config
-        if config.short_context and step < config.short_until * config.steps:
-            rows = config.batch_size * self.context_length // config.short_context
-            return rows - rows % self.world.size, config.short_context
-        return config.batch_size, self.context_length
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:

@@ -13,15 +13,16 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from primer.models.gpt import GPT
+from primer.nn.probe import STACKS
 
 
-def shard(model: GPT) -> None:
+def shard(model: nn.Module) -> None:
     """Keep only this process's slices of the weights; a layer is gathered at a time."""
     from torch.distributed.fsdp import fully_shard
 
-    for layer in model.layers:
-        fully_shard(layer)
+    for stack in STACKS:
+        for layer in getattr(model, stack, ()):
+            fully_shard(layer)
     # By default the outermost part stays gathered after a forward pass, for a backward pass that evaluating has not.
     fully_shard(model, reshard_after_forward=True)
 
