@@ -40,6 +40,10 @@ class Options:
     """Bytes that are no text: stop and name the offset, put U+FFFD in their place, or drop them."""
     field: str | None = None
     """Where a .jsonl or .parquet file keeps its text: a key, a column."""
+    target: str = ""
+    """Of a run that translates: the file of the translations, line by line beside the one that --on names."""
+    beam: int | None = None
+    """Of a run that translates: hypotheses that are followed at once. Left out: as the run's own [translate] says."""
     json: bool = False
     """Print one JSON object."""
     runs_dir: str = "runs"
@@ -56,9 +60,10 @@ VERB = Verb(
     name="eval",
     takes="RUN",
     about="Score a run's best checkpoint: on a text by loss in nats a token, perplexity and bits per byte, on a task "
-    "by how often the right answer is the likeliest. Tasks are arc_challenge, arc_easy, copa, hellaswag, "
-    "lambada_openai, openbook_qa, piqa, winograd_wsc, winogrande, and .jsonl files of questions. RUN is a path, the "
-    "beginning of an id, or latest.",
+    "by how often the right answer is the likeliest. A run that translates is scored on pairs by BLEU, chrF and "
+    "perplexity: on its own text's validation part, --on=test, or others. Tasks are arc_challenge, arc_easy, copa, "
+    "hellaswag, lambada_openai, openbook_qa, piqa, winograd_wsc, winogrande, and .jsonl files of questions. RUN is a "
+    "path, the beginning of an id, or latest.",
     examples=(
         "primer eval latest",
         "primer eval 3fa9c1 --on=my.txt --json",
@@ -81,6 +86,10 @@ def run(argv: Sequence[str]) -> int:
 
     options = arguments.options
     model = load(which, runs_dir=options.runs_dir)
+    if model.config.kind == "translation":
+        return on_pairs(model, options)
+    if options.target or options.beam is not None:
+        raise UsageError("--target and --beam are for runs that translate", hint="leave them out")
     if options.harness:
         return in_harness(model, options)
     # All are looked up first: what is misspelt is told before anything is scored.
@@ -149,6 +158,31 @@ def show(model: Run, results: Sequence[tuple[str | None, Any]], options: Options
     if tasks := [each for _, each in results if not isinstance(each, dict)]:
         said.append(scores.of_tasks(tasks, model.config.model.context_length))
     print("\n\n".join(said))
+
+
+def on_pairs(model: Run, options: Options) -> int:
+    """How well a run translates."""
+    from primer.cli.scores import Ticker, of_pairs
+
+    texts = {"limit": None, "shots": 0, "harness": (), "unknown": "error", "encoding": None, "field": None}
+    if given := [name for name, usual in texts.items() if getattr(options, name) != usual]:
+        raise UsageError(
+            f"--{given[0]} is for texts and tasks, and this run translates",
+            hint="primer eval RUN --on=test, or pairs",
+        )
+    results = []
+    wanted: list[str | None] = [*several(options.on)] or [None]
+    for on in wanted:
+        with Ticker(on or "validation", "sentences") as ticker, own_flags():
+            results.append((on, model.evaluate_pairs(on, options.target, beam=options.beam, progress=ticker)))
+    own = f"the validation part of {model.config.data.source}"
+    if options.json:
+        found = [{"on": on or own, **each} for on, each in results]
+        rest: dict[str, Any] = found[0] if len(found) == 1 else {"scores": found}
+        print(json.dumps({"run": str(model.path), **rest}, ensure_ascii=False))
+    else:
+        print("\n\n".join(of_pairs(each, on or own) for on, each in results))
+    return 0
 
 
 def in_harness(model: Run, options: Options) -> int:

@@ -24,6 +24,7 @@ VERBS = (
     "resume",
     "tokenizer",
     "sample",
+    "translate",
     "eval",
     "import",
     "export",
@@ -44,7 +45,8 @@ train
   tokenizer train|encode|…        learn a byte-level BPE vocabulary, use it, look at what it does
 use
   sample RUN [PROMPT]             let a trained model write
-  eval RUN                        loss on a text; how often the right answer is the likeliest (hellaswag …)
+  translate RUN [SENTENCE]        what a model that was trained on pairs makes of a sentence, or of a file of them
+  eval RUN                        loss on a text; BLEU of translations; how often the right answer is the likeliest
 exchange
   import FOLDER|NAME              make a run of a GPT-2 from Hugging Face: sample, score, train on from it
   export RUN                      write a run as files that other programs read

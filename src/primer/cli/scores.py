@@ -71,6 +71,24 @@ def of_text(score: Mapping[str, Any], on: str) -> str:
     return "\n".join(lines)
 
 
+def of_pairs(score: Mapping[str, Any], on: str) -> str:
+    """What `Run.evaluate_pairs` says, line by line."""
+    share = f"{score['exact']:.2%} (95 %: {score['exact_low']:.2%} to {score['exact_high']:.2%})"
+    lines = [
+        f"BLEU           {score['bleu']:.2f}   {score['signature']}",
+        f"chrF           {score['chrf']:.2f}",
+        f"exact          {share}",
+        f"loss           {score['loss']:.4f} nats a token",
+        f"perplexity     {score['perplexity']:.3f} a token, {score['word_perplexity']:.2f} a word",
+        f"on             {score['pairs']:,} pairs of {on}, with a beam of {score['beam']}",
+    ]
+    if score["left_out"]:
+        lines.append(
+            f"left out       {score['left_out']:,} pairs with a sentence that is too long for the model"
+        )
+    return "\n".join(lines)
+
+
 def fields(score: TaskScore) -> dict[str, Any]:
     """A task's score as JSON holds it, with what the released GPT-2 gets."""
     from primer.evals.figures import known
