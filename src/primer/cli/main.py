@@ -30,6 +30,7 @@ VERBS = (
     "export",
     "runs",
     "plan",
+    "why",
     "doctor",
 )
 
@@ -53,6 +54,7 @@ exchange
 look
   runs list|show|compare|rm       what was trained here, with its curves
   plan [RECIPE]                   parameters, memory and minutes, before anything is trained
+  why [QUESTION]                  what a choice is worth: trainings that differ in it, several seeds, an interval
   doctor                          is this machine ready, how fast is it, does it compute rightly
 
 RUN is a path, the beginning of an id, or latest.

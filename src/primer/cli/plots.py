@@ -1,4 +1,4 @@
-"""Curves and patterns as PNG or SVG, through matplotlib."""
+"""Curves, patterns, and the verdicts of experiments, as PNG or SVG through matplotlib."""
 
 from __future__ import annotations
 
@@ -11,47 +11,25 @@ from primer.cli.curve import Curve, bounds
 from primer.errors import UsageError, missing_extra
 
 if TYPE_CHECKING:
+    from primer.experiments.experiment import Measure
+    from primer.experiments.verdict import Findings
     from primer.recipes.translating import Looked
 
 
-def attention(found: Looked, file: str | Path) -> Path:
-    """Draw where a decoder looked: a panel a layer, the mean over its heads; the darker, the more."""
+def require(file: str | Path, flag: str = "--plot") -> None:
+    """UsageError for a file that is neither PNG nor SVG, SurroundingsError without matplotlib."""
     path = Path(file)
-    figure = _figure(
-        path,
-        "--attention",
-        (2 + 0.32 * len(found.source), 1.5 + 0.32 * len(found.target)),
-        len(found.pattern),
-    )
-    for number, heads in enumerate(found.pattern):
-        axes = figure.add_subplot(1, len(found.pattern), number + 1)
-        axes.imshow(heads.mean(0).numpy(), cmap="Blues", vmin=0, vmax=1, aspect="auto")
-        axes.set_xticks(range(len(found.source)), found.source, rotation=90)
-        axes.set_yticks(range(len(found.target)), found.target if number == 0 else [""] * len(found.target))
-        axes.set_title(f"layer {number + 1}")
-        axes.set_xlabel("source")
-        if number == 0:
-            axes.set_ylabel("translation")
-    with writing(path):
-        figure.savefig(path, dpi=150)
-    return path
-
-
-def _figure(path: Path, flag: str, size: tuple[float, float], panels: int = 1) -> Any:
-    """An empty figure for a file whose ending says PNG or SVG."""
     if path.suffix.lower() not in (".png", ".svg"):
         raise UsageError(f"{flag} writes .png or .svg, got {path.name!r}", hint=f"{flag}={path.stem}.png")
     try:
-        from matplotlib.figure import Figure
+        import matplotlib.figure  # noqa: F401
     except ImportError:
         raise missing_extra("matplotlib", "plots") from None
-    return Figure(figsize=(size[0] * panels, size[1]), layout="constrained")
 
 
 def save(curves: Sequence[Curve], file: str | Path, title: str = "") -> Path:
     """Draw the curves into `file`; its ending says whether as PNG or as SVG."""
-    path = Path(file)
-    figure = _figure(path, "--plot", (8, 5))
+    figure = _figure(file, 8, 5)
     axes = figure.add_subplot(xlabel="steps", ylabel="loss (nats a token)", title=title)
     for curve in curves:
         faint = curve.name.endswith("training")  # every step: noise behind the evaluations
@@ -66,6 +44,89 @@ def save(curves: Sequence[Curve], file: str | Path, title: str = "") -> Path:
     axes.set_ylim(low - (high - low) / 20, high + (high - low) / 20)
     axes.grid(alpha=0.3)
     axes.legend()
-    with writing(path):
-        figure.savefig(path, dpi=150)
-    return path
+    return _written(figure, file)
+
+
+def attention(found: Looked, file: str | Path) -> Path:
+    """Draw where a decoder looked: a panel a layer, the mean over its heads; the darker, the more."""
+    layers, heights = len(found.pattern), 1.5 + 0.32 * len(found.target)
+    figure = _figure(file, layers * (2 + 0.32 * len(found.source)), heights)
+    for number, heads in enumerate(found.pattern):
+        axes = figure.add_subplot(1, layers, number + 1, title=f"layer {number + 1}", xlabel="source")
+        axes.imshow(heads.mean(0).numpy(), cmap="Blues", vmin=0, vmax=1, aspect="auto")
+        axes.set_xticks(range(len(found.source)), found.source, rotation=90)
+        axes.set_yticks(range(len(found.target)), found.target if number == 0 else [""] * len(found.target))
+        if number == 0:
+            axes.set_ylabel("translation")
+    return _written(figure, file)
+
+
+def save_findings(found: Findings, file: str | Path) -> Path:
+    """Draw an experiment into `file`, two panels a measure: differences, and ours against theirs."""
+    measures = found.experiment.measures
+    beside = any(found.published(row, measure) is not None for row in found.rows for measure in measures)
+    height = 1.5 + 0.28 * len(found.rows)
+    figure = _figure(file, 12 if beside else 7, max(4, height) * len(measures))
+    panels = figure.subplots(len(measures), 2 if beside else 1, squeeze=False)
+    for line, measure in zip(panels, measures, strict=True):
+        _draw_differences(line[0], found, measure)
+        if beside:
+            _draw_against_theirs(line[1], found, measure)
+    return _written(figure, file)
+
+
+def _draw_differences(axes: Any, found: Findings, measure: Measure) -> None:
+    """A line a variant: a dot a pair of runs, their mean, and its interval."""
+    axes.axvline(0, color="black", lw=1)
+    for place, row in enumerate(found.rows):
+        difference = found.difference(row, measure)
+        if difference is None:
+            continue
+        axes.plot(
+            list(difference.by_seed.values()), [place] * len(difference.by_seed), "o", color="C0", alpha=0.4
+        )
+        low, high = difference.interval or (difference.mean, difference.mean)
+        axes.plot([low, high], [place, place], color="C0", lw=2)
+        axes.plot(difference.mean, place, "|", color="C0", ms=12, mew=2)
+    names = [f"({v.row}) {v.name}" if v.row else v.name for v in (row.variant for row in found.rows)]
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_xlabel(f"{_label(measure)}, variant − base, {len(found.seeds)} seeds")
+    axes.grid(alpha=0.3, axis="x")
+
+
+def _draw_against_theirs(axes: Any, found: Findings, measure: Measure) -> None:
+    """A point a variant: their difference across, ours up, with its interval."""
+    axes.axhline(0, color="black", lw=1)
+    axes.axvline(0, color="black", lw=1)
+    for row in found.rows:
+        difference, theirs = found.difference(row, measure), found.published(row, measure)
+        if difference is None or theirs is None:
+            continue
+        low, high = difference.interval or (difference.mean, difference.mean)
+        axes.plot([theirs, theirs], [low, high], color="C0", alpha=0.5)
+        axes.plot(theirs, difference.mean, "o", color="C0")
+        axes.annotate(
+            row.variant.name, (theirs, difference.mean), xytext=(4, 3), textcoords="offset points", size=8
+        )
+    axes.margins(x=0.15)
+    axes.set_xlabel(f"theirs: {found.experiment.published_by}")
+    axes.set_ylabel(f"ours: {_label(measure)}, variant − base")
+    axes.grid(alpha=0.3)
+
+
+def _label(measure: Measure) -> str:
+    return f"log {measure.name}" if measure.logarithmic else measure.name
+
+
+def _figure(file: str | Path, width: float, height: float) -> Any:
+    require(file)
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _written(figure: Any, file: str | Path) -> Path:
+    with writing(Path(file)):
+        figure.savefig(file, dpi=150)
+    return Path(file)

@@ -99,13 +99,14 @@ def run(argv: Sequence[str]) -> int:
 
 def draw(model: Run, sentence: str | None, options: Options) -> int:
     """The translation of one sentence, and a picture of the attention."""
-    from primer.cli.plots import attention
+    from primer.cli.plots import attention, require
 
     if sentence is None or options.out is not None:
         raise UsageError(
             "--attention is for one sentence",
             hint=f'primer translate RUN "…" --attention={options.attention}',
         )
+    require(str(options.attention), "--attention")
     found = model.look(sentence, beam=options.beam, length_penalty=options.length_penalty)
     path = attention(found, str(options.attention))
     if options.json:
