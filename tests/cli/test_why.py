@@ -131,6 +131,7 @@ def test_an_answer(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixtu
     assert list(by_seed) == ["1337", "1338"]
     plan = json.loads(said_by(capsys, *words, "--seeds=3", "--plan", "--json")[0])
     assert [(each["runs"], each["there"]) for each in plan["variants"]] == [(3, 2), (3, 2)]
+    assert plan["seconds_left"] == pytest.approx(sum(each["seconds_a_run"] for each in plan["variants"]))
 
 
 def test_one_seed_says_that_it_has_no_interval(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -76,8 +76,8 @@ def test_with_many_degrees_of_freedom_it_is_the_normal_distributions() -> None:
 
 
 def test_the_interval_of_a_mean_by_hand() -> None:
-    """Student 1908, §IX: hours of sleep that one drug gave ten patients more than another. As the paired t-test of every
-    textbook since: mean 1.58, s = 1.23, so 0.70 to 2.46.
+    """Student 1908, §IX: hours of sleep that one drug gave ten patients more than another. As the paired t-test of
+    every textbook since: mean 1.58, s = 1.23, so 0.70 to 2.46.
     """
     found = mean([1.2, 2.4, 1.3, 1.3, 0.0, 1.0, 1.8, 0.8, 4.6, 1.4])
     assert found.value == pytest.approx(1.58)

@@ -85,6 +85,7 @@ def test_a_run_that_diverged_is_the_verdict() -> None:
     assert found.difference(found.rows[0], SCORE) is None
     assert found.verdict(found.rows[0], SCORE) == "diverged with 1 of 3 seeds"
     found = findings(row("base", "diverged", "diverged", 3.0), row("h=4", 1.0, 2.0, 3.0))
+    assert found.difference(found.rows[0], SCORE) is None
     assert found.verdict(found.rows[0], SCORE) == "the base diverged with 2 of 3 seeds"
 
 
