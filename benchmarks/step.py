@@ -31,9 +31,9 @@ from primer.models.count import flops_per_token
 from primer.models.gpt import GPT
 from primer.models.lecture import to_gpt
 from primer.recipes.build import build_model, build_trainer
-from primer.recipes.measure import choose_micro_batch
+from primer.recipes.measure import choose_micro_batch, with_train
 from primer.recipes.resolve import resolve
-from primer.recipes.run import complete, with_micro_batch
+from primer.recipes.run import complete
 from primer.recipes.text import prepare_data
 from primer.training.distributed import World
 from receipt import write
@@ -73,7 +73,7 @@ def our_steps(dropout: float, steps: int, micro_batch: int) -> dict[str, Any]:
     shards = prepare_data(config, World())
     config = complete(config, shards, torch.device("cpu"))
     model = build_model(config, shards, torch.device("cpu"))
-    config = with_micro_batch(config, choose_micro_batch(config, model, World()))
+    config = with_train(config, micro_batch=choose_micro_batch(config, model, World()))
     trainer = build_trainer(config, model, shards, World())
     seconds = []
     for _ in range(steps):

@@ -13,7 +13,7 @@ import primer
 from primer.cli.main import explain
 from primer.data.batches import Batch
 from primer.errors import StoppedError, UsageError
-from primer.recipes import session
+from primer.recipes import language, session
 from primer.recipes.directory import RunDirectory, find
 from primer.recipes.report import Silence
 from primer.recipes.session import Session
@@ -87,7 +87,7 @@ def test_an_end_is_not_kept_waiting_by_an_evaluation(
     at: int, text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: list[Any]
 ) -> None:
     """The evaluation is broken off, and made when the run goes on."""
-    batches = session.validation_batches
+    batches = language.validation_batches
 
     def interrupting(*arguments: Any, **more: Any) -> Iterator[Batch]:
         for batch in batches(*arguments, **more):
@@ -96,7 +96,7 @@ def test_an_end_is_not_kept_waiting_by_an_evaluation(
             yield batch
 
     with monkeypatch.context() as patch:
-        patch.setattr(session, "validation_batches", interrupting)
+        patch.setattr(language, "validation_batches", interrupting)
         with pytest.raises(StoppedError, match=f"step {at}, which is saved") as caught:
             train(text_file, tmp_path / "runs")
     assert caught.value.exit_code == 130

@@ -20,12 +20,12 @@ import torch
 import primer
 import setups
 from primer.errors import DataError, DivergedError, StoppedError, SurroundingsError, UsageError
-from primer.recipes import session
+from primer.recipes import language, session
 from primer.recipes.build import validation_batches
 from primer.recipes.directory import find
 from primer.recipes.resolve import resolve
-from primer.recipes.run import prepare_data
 from primer.recipes.summary import summarise
+from primer.recipes.text import prepare_data
 from primer.training import checkpoint
 from primer.training.distributed import World
 from primer.training.loop import Progress, Trainer, keep_best
@@ -277,7 +277,7 @@ def test_going_on_from_the_start_keeps_the_first_checkpoint(
     def stop(*values: Any, **more: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(session, "score", stop)
+    monkeypatch.setattr(language, "score", stop)
     with pytest.raises(StoppedError):
         train(text_file, tmp_path)
     (first,) = checkpoint.every(find("latest", tmp_path).checkpoints)
@@ -352,7 +352,7 @@ def test_a_model_whose_logits_are_no_numbers_still_ends_as_diverged(
     def refuse(*values: Any, **more: Any) -> str:
         raise DataError("the logits are not finite")
 
-    monkeypatch.setattr(session, "stream", refuse)
+    monkeypatch.setattr(language, "stream", refuse)
     run = train(text_file, tmp_path, **{"train.sample_every": 2})
     assert summarise(run.directory).status == "finished"
     assert run.directory.samples.rows() == []
