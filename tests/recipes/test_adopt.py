@@ -41,7 +41,7 @@ def test_a_shorter_context_is_the_beginning_of_the_longer_one(
 ) -> None:
     run = origin(positions)
     short = GPT(replace(run.config.model, context_length=7))
-    adopt_weights(short, run.directory)
+    adopt_weights(short, short.config, run.directory)
     assert torch.equal(logits(short, 7), logits(run.model, 7))
     with pytest.raises(UsageError, match="do not fit into the model's context of 7"):
         logits(short, 8)
@@ -71,7 +71,7 @@ def test_positions_that_were_never_learned_are_not_made_up(
     assert not (tmp_path / "new").exists()
     turning = origin("rotary")
     longer = GPT(replace(turning.config.model, context_length=20))
-    adopt_weights(longer, turning.directory)
+    adopt_weights(longer, longer.config, turning.directory)
     assert torch.equal(logits(longer, 16), logits(turning.model, 16))
 
 

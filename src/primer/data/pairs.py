@@ -100,7 +100,7 @@ def batch_of(pairs: Pairs, numbers: Sequence[int] | Places, rank: int = 0, proce
     inputs = torch.cat([torch.full_like(targets[:, :1], end), targets[:, :-1]], dim=1)
     inputs = inputs.masked_fill(targets == PADDING, PADDING)
     targets[len(mine) :] = PADDING
-    lengths = [side.lengths[numbers] for side in (pairs.source, pairs.target)]
+    lengths = [side.lengths[list(numbers)] for side in (pairs.source, pairs.target)]
     return PairBatch(source, inputs, targets, int(lengths[1].sum()), int(max(map(np.max, lengths))))
 
 

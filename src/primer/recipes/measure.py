@@ -153,7 +153,8 @@ def fit_into_minutes(
     schedule = config.schedule.fitting(steps)
     if schedule != config.schedule:
         tell(f"schedule.warmup={schedule.warmup} instead of {config.schedule.warmup}: a tenth of them")
-    return replace(with_train(config, minutes=0.0, steps=steps), schedule=schedule)
+    shorter: Any = replace(train, minutes=0.0, steps=steps)
+    return replace(config, train=shorter, schedule=schedule)
 
 
 def _seconds_a_step(trainer: Trainer, at: int) -> float:
