@@ -1,6 +1,7 @@
 """A score of translations against brute force: pair after pair, token after token, with nothing but a softmax."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -111,7 +112,7 @@ def test_a_hopeless_model_has_a_finite_perplexity(pairs: Pairs) -> None:
 @pytest.mark.parametrize("side", ["source", "inputs", "targets"])
 def test_ids_beyond_the_vocabulary_are_named(pairs: Pairs, side: str) -> None:
     (batch,) = batches_of(pairs, (2, 3))
-    parts = {name: getattr(batch, name).clone() for name in ("source", "inputs", "targets")}
-    parts[side][0, 1] = 9
+    changed = getattr(batch, side).clone()
+    changed[0, 1] = 9
     with pytest.raises(UsageError, match=f"the {side} has id 9 at position 1"):
-        score_pairs(model(), [PairBatch(**parts)], WORDS)
+        score_pairs(model(), [replace(batch, **{side: changed})], WORDS)
