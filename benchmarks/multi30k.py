@@ -6,7 +6,7 @@ each checkpoint would have been as the last one: the mean of the newest five. Mi
 without evaluations and checkpoints. BLEU is sacrebleu's, of the text as it is written; its signature stands beside it.
 Goals: 34 within 60 minutes, 36 within 150.
 
-The picture is where the decoder looks while it writes one sentence of the test set: `--picture FILE`.
+`--picture FILE` draws where the decoder looks while it translates a sentence of ours.
 """
 
 import argparse
@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 import primer
+from primer.cli.plots import attention
 from primer.recipes import translating
 from primer.recipes.config import as_translation
 from primer.recipes.loaded import Run
@@ -27,6 +28,7 @@ from primer.training import checkpoint
 from receipt import write
 
 MEASURED = ("src/primer", "benchmarks/multi30k.py")
+SENTENCE = "A young woman with a red umbrella is waiting for the bus."
 KEEP = {"train.keep": 10_000}
 
 
@@ -90,7 +92,7 @@ def main() -> None:
     parser.add_argument("--run", help="a run that was begun, to go on with or to score")
     parser.add_argument("--runs-dir", default="runs")
     parser.add_argument("--every", type=int, default=4, help="score each so-manieth checkpoint")
-    parser.add_argument("--picture", type=Path, help="write the attention of one translation into this file")
+    parser.add_argument("--picture", type=Path, help="draw the attention of one translation into this file")
     parser.add_argument("--name", default="multi30k", help="of the receipt")
     parser.add_argument("--save", action="store_true", help="keep the figures in benchmarks/results")
     options = parser.parse_args()
@@ -107,6 +109,9 @@ def main() -> None:
             f"{point['test_loss']:.4f}",
         )
     Console().print(table)
+    looked = primer.load(run).look(SENTENCE)
+    if options.picture:
+        attention(looked, options.picture)
     facts = run.directory.read_facts()
     figures = {
         "parameters": sum(p.numel() for p in run.model.parameters()),
@@ -118,6 +123,7 @@ def main() -> None:
             str(goal): next((point["minutes"] for point in points if point["bleu"] >= goal), None)
             for goal in (30, 34, 36, 38)
         },
+        "a_translation": {"source": SENTENCE, "translation": looked.text},
         "curve": points,
     }
     if options.save:
