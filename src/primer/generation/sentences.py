@@ -34,6 +34,7 @@ def beam_search_all(
     """`beam_search` of every sentence (ids, its end token the last), in batches, the longest first.
 
     batch_tokens: places of the source in a batch, padding included.
+    use_cache: as in `beam_search`.
     progress: called with how many are done, and how many there are.
     Raises what `beam_search` does; what no encoder could read is named before anything is translated.
     """
