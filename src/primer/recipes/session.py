@@ -3,6 +3,7 @@
 import math
 import signal
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -50,7 +51,7 @@ class BrokenOff(Exception):
     """Someone asked for an end while the model was being scored."""
 
 
-class Session:
+class Session(ABC):
     """The loop's hands (`training.loop.Hands`) on one run directory; how a model is scored and shown is its kind's.
 
     Only the first of several processes writes; all of them evaluate. While the session is entered, the first
@@ -137,17 +138,17 @@ class Session:
         asked = torch.tensor(float(self.asked_by is not None), device=self.trainer.precision.device)
         return bool(self.trainer.world.total(asked) > 0)
 
+    @abstractmethod
     def scores(self, step: int) -> dict[str, float]:
         """Score the (averaged) model on the validation split. Raises `BrokenOff` when a signal comes."""
-        raise NotImplementedError
 
+    @abstractmethod
     def written(self, step: int) -> str | None:
         """What the model makes of its task now, to be read; None where there is nothing to show, or another shows it.
 
         Called in every process, since a sharded model is read by all together. Draws nothing from the generators of
         training.
         """
-        raise NotImplementedError
 
     def unless_asked(self, batches: Iterable[T]) -> Iterator[T]:
         """The batches, until a signal comes."""
