@@ -40,7 +40,7 @@ class PairDirectory:
     path: Path
     tokenizer: Tokenizer
     counts: dict[str, dict[str, int]]
-    """By split: pairs, source and target tokens, and the target's words."""
+    """By split: pairs, source and target tokens."""
     rejected: dict[str, str]
     """By split: how many pairs were left out, why, and one of each sort."""
     source: dict[str, str]

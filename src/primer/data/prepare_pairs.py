@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -144,22 +143,19 @@ class _Job:
     ) -> tuple[dict[str, int], dict[str, Any]]:
         end = np.array([tokenizer.special_tokens[END_OF_TEXT]])
         writers = {side: SentenceWriter(folder, f"{split}.{side}", tokenizer.dtype) for side in SIDES}
-        counts = defaultdict(
-            int, dict.fromkeys(("pairs", "source_tokens", "target_tokens", "target_words"), 0)
-        )
+        counts = dict.fromkeys(("pairs", "source_tokens", "target_tokens"), 0)
         for pair in self.pairs(split, count=True):
             for side, writer in writers.items():
                 ids = np.concatenate([_encoded(tokenizer, getattr(pair, side), pair.place), end])
                 writer.write(ids)
                 counts[f"{side}_tokens"] += len(ids)
             counts["pairs"] += 1
-            counts["target_words"] += len(pair.target.split())
             if counts["pairs"] % 1000 == 0:
                 self.progress(f"encode {split}", counts["pairs"], 0)
         facts: dict[str, Any] = {}
         for writer in writers.values():
             facts.update(writer.close())
-        return dict(counts), facts
+        return counts, facts
 
 
 def _encoded(tokenizer: Tokenizer, sentence: str, place: str) -> Ids:

@@ -65,9 +65,8 @@ def plan(config: AnyConfig, rates: dict[str, float]) -> dict[str, Any]:
 
 def with_vocabulary(config: AnyConfig, vocab_size: int) -> AnyConfig:
     """The config with a model of so many tokens."""
-    if isinstance(config, TranslationConfig):
-        return replace(config, model=replace(config.model, vocab_size=vocab_size))
-    return replace(config, model=replace(config.model, vocab_size=vocab_size))
+    model: Any = replace(config.model, vocab_size=vocab_size)
+    return replace(config, model=model)
 
 
 def step_of(config: AnyConfig, device: str) -> tuple[int, int, float]:

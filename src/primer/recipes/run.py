@@ -30,7 +30,7 @@ from primer.recipes import directory
 from primer.recipes.config import AnyConfig, is_dropout, title
 from primer.recipes.directory import RunDirectory
 from primer.recipes.ending import how_it_went, in_words, stopped
-from primer.recipes.kinds import Kind, kind_of
+from primer.recipes.kinds import kind_of
 from primer.recipes.loaded import Run
 from primer.recipes.measure import accelerate, choose_parallel, fit_into_minutes, require_memory, with_train
 from primer.recipes.plan import plan, with_vocabulary
@@ -105,8 +105,9 @@ def train(
             adopt_weights(model, config.model, origin)
         share_out(model, config, world)
         config = kind.with_micro_batch(config, model, world)
-        trainer_of = partial(_trainer, kind, config, data, world)
-        config = fit_into_minutes(config, model, trainer_of, world, report.on_message)
+        config = fit_into_minutes(
+            config, model, partial(kind.trainer, config, data=data, world=world), world, report.on_message
+        )
         trainer = kind.trainer(config, model, data, world)
         config = kind.checked(config, trainer, data, world, resolved.origins, report.on_message)
         config = accelerate(trainer, config, world, report.on_message)
@@ -120,10 +121,6 @@ def train(
         else:
             run = directory.find(f"{world.first(0, device):06x}", runs_dir)
         return work(run, config, trainer, data, report)
-
-
-def _trainer(kind: Kind, config: AnyConfig, data: Data, world: World, model: nn.Module) -> Trainer:
-    return kind.trainer(config, model, data, world)
 
 
 def resume(

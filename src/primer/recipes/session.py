@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 
 from primer.errors import DataError
-from primer.recipes.config import AnyConfig, TranslationConfig
+from primer.recipes.config import AnyConfig
 from primer.recipes.directory import RunDirectory
 from primer.recipes.report import Reporter, duration
 from primer.tokens.tokenizer import Tokenizer
@@ -138,6 +138,11 @@ class Session(ABC):
         asked = torch.tensor(float(self.asked_by is not None), device=self.trainer.precision.device)
         return bool(self.trainer.world.total(asked) > 0)
 
+    @property
+    def apart(self) -> int:
+        """Checkpoints at every so-manieth step are kept as well, as many as of the newest."""
+        return 1
+
     @abstractmethod
     def scores(self, step: int) -> dict[str, float]:
         """Score the (averaged) model on the validation split. Raises `BrokenOff` when a signal comes."""
@@ -213,9 +218,7 @@ class Session(ABC):
         )
         if best:
             checkpoint.point(self.run.checkpoints, "best", step)
-        averaging = isinstance(self.config, TranslationConfig) and self.config.translate.checkpoints > 1
-        apart = self.config.train.checkpoint_every if averaging else 1
-        checkpoint.purge(self.run.checkpoints, self.config.train.keep, apart)
+        checkpoint.purge(self.run.checkpoints, self.config.train.keep, self.apart)
         self.saved = path.name
         self.reporter.on_save(str(path))
 

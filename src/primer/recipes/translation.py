@@ -47,6 +47,13 @@ class PairSession(Session):
     data: PairDirectory
     _mentioned = False
 
+    @property
+    def apart(self) -> int:
+        several = (
+            self.config.translate.checkpoints > 1
+        )  # whose mean is to be had, whatever was saved in between
+        return self.config.train.checkpoint_every if several else 1
+
     def scores(self, step: int) -> dict[str, float]:
         trainer, world, longest = self.trainer, self.trainer.world, self.config.model.context_length
         pairs = self.data.pairs("validation")
