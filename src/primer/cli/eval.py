@@ -61,8 +61,8 @@ VERB = Verb(
     takes="RUN",
     about="Score a run: on a text by loss in nats a token, perplexity and bits per byte, on a task by how often the "
     "right answer is the likeliest. A run that translates is scored on pairs by BLEU, chrF and perplexity: its own "
-    "text's validation part, --on=test, or others. Its weights are the mean of its newest checkpoints, those of others the "
-    "best. Tasks are arc_challenge, arc_easy, copa, hellaswag, lambada_openai, openbook_qa, piqa, winograd_wsc, "
+    "text's validation part, --on=test, or others. Its weights are the mean of its newest checkpoints, those of others "
+    "the best. Tasks are arc_challenge, arc_easy, copa, hellaswag, lambada_openai, openbook_qa, piqa, winograd_wsc, "
     "winogrande, and .jsonl files of questions. RUN is a path, the beginning of an id, or latest.",
     examples=(
         "primer eval latest",
