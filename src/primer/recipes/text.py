@@ -11,7 +11,7 @@ from primer.data.foreign import is_foreign, open_foreign
 from primer.data.prepare import check_lengths, is_prepared, prepare
 from primer.data.shards import TOKENIZER, ShardDirectory
 from primer.errors import DataError, UsageError
-from primer.recipes.config import RunConfig
+from primer.recipes.config import AnyConfig, RunConfig
 from primer.recipes.directory import RunDirectory
 from primer.tokens import open_tokenizer
 from primer.tokens.beginning import beginning
@@ -112,11 +112,7 @@ def _reopen(config: RunConfig, run: RunDirectory, moved: bool) -> ShardDirectory
             hint=f"primer eval {run.handle} --on=FILE",
         )
     facts = run.read_facts()["data"]
-    changed = DataError(
-        f"the text of this run has changed: {config.data.source} is not what it was trained on",
-        where=str(run.path),
-        hint="put the old text back, or start a new run from these weights: primer train … --init-from",
-    )
+    changed = text_changed(config, run)
     shards = None if moved else _as_left(facts["path"], run)
     if shards is None:
         try:
@@ -130,6 +126,15 @@ def _reopen(config: RunConfig, run: RunDirectory, moved: bool) -> ShardDirectory
     if shards.fingerprint != facts["fingerprint"]:
         raise changed
     return shards
+
+
+def text_changed(config: AnyConfig, run: RunDirectory) -> DataError:
+    """The error for a run whose text is not what it was."""
+    return DataError(
+        f"the text of this run has changed: {config.data.source} is not what it was trained on",
+        where=str(run.path),
+        hint="put the old text back, or start a new run from these weights: primer train … --init-from",
+    )
 
 
 def _as_left(path: str, run: RunDirectory) -> ShardDirectory | None:

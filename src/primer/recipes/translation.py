@@ -25,7 +25,7 @@ from primer.recipes.directory import RunDirectory
 from primer.recipes.measure import Tell, with_train
 from primer.recipes.plan import places_at_once
 from primer.recipes.session import BrokenOff, Session
-from primer.recipes.text import Preparing, read_tokenizer
+from primer.recipes.text import Preparing, read_tokenizer, text_changed
 from primer.tokens.tokenizer import END_OF_TEXT, Ids, Tokenizer
 from primer.training.average import WeightAverage
 from primer.training.distributed import World
@@ -253,11 +253,7 @@ def reopen(config: TranslationConfig, run: RunDirectory, moved: bool) -> PairDir
     if found is None:
         found = prepare(config, read_tokenizer(run))
     if found.fingerprint != facts["fingerprint"]:
-        raise DataError(
-            f"the text of this run has changed: {config.data.source} is not what it was trained on",
-            where=str(run.path),
-            hint="put the old text back, or start a new run from these weights: primer train … --init-from",
-        )
+        raise text_changed(config, run)
     return found
 
 
