@@ -19,13 +19,13 @@ import sys
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from io import BufferedReader, BufferedWriter
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from primer.errors import DataError, SurroundingsError, UsageError, refusal
 
@@ -310,6 +310,31 @@ def _alive(process: int) -> bool:
     except PermissionError:  # it lives, and belongs to someone else
         return True
     return True
+
+
+MadeT = TypeVar("MadeT", bound="Made")
+
+
+class Made(Protocol):
+    """What was made from something else, which `key` says."""
+
+    @property
+    def key(self) -> str: ...
+
+
+def reusable(opened: Callable[[Path], MadeT], path: Path, key: str) -> MadeT | None:
+    """What lies at `path` in the cache, if it is whole and of this key; else it is thrown away."""
+    if not path.exists():
+        return None
+    try:
+        found = opened(path)
+        if found.key == key:
+            return found
+    except DataError as error:
+        log.warning("%s; making it again", error)
+    with writing(path):
+        shutil.rmtree(path)
+    return None
 
 
 @contextmanager

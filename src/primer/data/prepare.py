@@ -8,7 +8,6 @@ pass uses all cores, and goes on where a killed one was.
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,7 +19,7 @@ from typing import Literal
 
 import numpy as np
 
-from primer.assets import cache_dir, log, sha256_of_lines, writing
+from primer.assets import cache_dir, log, reusable, sha256_of_lines
 from primer.corpus import NAMED, Source, open_sources
 from primer.data import documents as dealing
 from primer.data.documents import Encoded, Stretch, encode, has_documents, in_order, jobs, stretches
@@ -140,21 +139,14 @@ def _silent(stage: str, done: int, total: int) -> None:
 
 def _reuse(path: Path, key: str, ours: bool) -> ShardDirectory | None:
     """What lies at `path`, if it is whole and of this key. Only in the cache may anything be thrown away."""
+    if ours:
+        return reusable(ShardDirectory.open, path, key)
     if not path.exists():
         return None
-    try:
-        shards = ShardDirectory.open(path)
-        if shards.key == key:
-            return shards
-    except DataError as error:
-        if not ours:
-            raise
-        log.warning("%s; making it again", error)
-    if not ours:
+    shards = ShardDirectory.open(path)
+    if shards.key != key:
         raise _other_text(path)
-    with writing(path):
-        shutil.rmtree(path)
-    return None
+    return shards
 
 
 def _other_text(path: Path) -> UsageError:

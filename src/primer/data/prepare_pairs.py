@@ -6,14 +6,13 @@ Everything streams, so that memory does not grow with the text.
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from primer.assets import cache_dir, log, sha256_of_lines, whole_folder, writing
+from primer.assets import cache_dir, log, reusable, sha256_of_lines, whole_folder
 from primer.corpus.pair import Pair, Rejected
 from primer.corpus.parallel import ParallelText
 from primer.data.pair_directory import SIDES, VERSION, PairDirectory, SentenceWriter, write_manifest
@@ -52,7 +51,7 @@ def prepare_pairs(
     how = f"bpe {vocab_size}" if chosen is None else chosen.fingerprint
     key = sha256_of_lines([f"pairs {VERSION}", text.fingerprint, how, str(validation_fraction)])
     path = cache_dir() / "pairs" / key[:16]
-    found = _reuse(path, key)
+    found = reusable(PairDirectory.open, path, key)
     if found is None:
         job = _Job(text, validation_fraction, progress or (lambda stage, done, total: None))
         try:
@@ -64,21 +63,6 @@ def prepare_pairs(
     for split, why in found.rejected.items():
         log.warning("%s: pairs left out: %s", split, why)
     return found
-
-
-def _reuse(path: Path, key: str) -> PairDirectory | None:
-    """What lies in the cache, if it is whole and of this key."""
-    if not path.exists():
-        return None
-    try:
-        found = PairDirectory.open(path)
-        if found.key == key:
-            return found
-    except DataError as error:
-        log.warning("%s; making it again", error)
-    with writing(path):
-        shutil.rmtree(path)
-    return None
 
 
 class _Job:

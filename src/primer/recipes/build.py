@@ -1,6 +1,6 @@
 """From a config to the things that it names: model, optimizer, stream, trainer. The one place that wires them."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 import numpy as np
@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from primer import device as devices
-from primer.data.batches import Batch, BatchStream, TokenSequence, evaluation_windows
+from primer.data.batches import Batch, BatchStream, Stream, TokenSequence, evaluation_windows
 from primer.data.shards import ShardDirectory
 from primer.errors import DataError
 from primer.evals.likelihood import at_once
@@ -184,22 +184,44 @@ def rows_to_score(model: GPTConfig, device: torch.device) -> int:
 
 
 def build_trainer(config: RunConfig, model: GPT, shards: ShardDirectory, world: World) -> Trainer:
-    """A trainer at step 0. `config.train.micro_batch` must be known (`choose_micro_batch`)."""
-    device = next(model.parameters()).device
+    """A language model's trainer at step 0. `config.train.micro_batch` must be known (`choose_micro_batch`)."""
+    context = config.model.context_length
+    return assemble(
+        config,
+        model,
+        build_stream(config, shards, world),
+        world,
+        places=config.train.micro_batch * context,
+        shape=partial(config.train.shape_at, context_length=context, processes=world.size),
+    )
+
+
+def assemble(
+    config: AnyConfig,
+    model: nn.Module,
+    stream: Stream,
+    world: World,
+    *,
+    places: int,
+    shape: Callable[[int], tuple[int, int]] | None = None,
+) -> Trainer:
+    """A trainer at step 0, of whatever the stream brings. Leaves chance where the dropout of this process begins.
+
+    places, shape: as `Trainer` has them.
+    """
+    device, train = next(model.parameters()).device, config.train
     trainer = Trainer(
         model=model,
         optimizer=build_optimizer(config, model),
-        stream=build_stream(config, shards, world),
-        config=config.train,
-        schedule=schedule(config.schedule, config.train.steps),
-        places=config.train.micro_batch * config.model.context_length,
-        shape=partial(
-            config.train.shape_at, context_length=config.model.context_length, processes=world.size
-        ),
+        stream=stream,
+        config=train,
+        schedule=schedule(config.schedule, train.steps),
+        places=places,
+        shape=shape,
         clip=config.optim.clip,
-        precision=Precision(device, devices.autocast_dtype(device, config.train.precision)),
+        precision=Precision(device, devices.autocast_dtype(device, train.precision)),
         world=world,
-        average=WeightAverage(model, config.train.weight_average) if config.train.weight_average else None,
+        average=WeightAverage(model, train.weight_average) if train.weight_average else None,
     )
     # Dropout: after the weights were drawn, every process goes its own way, whatever chance was used before.
     torch.manual_seed(config.seed + 1 + world.rank)

@@ -8,7 +8,6 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from primer import device as devices
 from primer.corpus.parallel import open_parallel
 from primer.data.pair_directory import PairDirectory
 from primer.data.pairs import Pairs, PairStream, evaluation_pairs, padding, within
@@ -19,7 +18,7 @@ from primer.evals.pair_perplexity import score_pairs
 from primer.generation.config import BeamConfig
 from primer.generation.sentences import beam_search_all
 from primer.models.transformer import Transformer
-from primer.recipes.build import build_optimizer
+from primer.recipes.build import assemble
 from primer.recipes.config import TranslationConfig
 from primer.recipes.directory import RunDirectory
 from primer.recipes.measure import Tell, with_train
@@ -27,11 +26,8 @@ from primer.recipes.plan import places_at_once
 from primer.recipes.session import BrokenOff, Session
 from primer.recipes.text import Preparing, read_tokenizer, text_changed
 from primer.tokens.tokenizer import END_OF_TEXT, Ids, Tokenizer
-from primer.training.average import WeightAverage
 from primer.training.distributed import World
 from primer.training.loop import Trainer
-from primer.training.precision import Precision
-from primer.training.schedule import schedule
 from primer.training.sharding import is_sharded
 
 SHOWN = 3
@@ -160,29 +156,15 @@ class Translation:
     def trainer(
         self, config: TranslationConfig, model: nn.Module, data: PairDirectory, world: World
     ) -> Trainer:
-        device = next(model.parameters()).device
-        average = config.train.weight_average
-        trainer = Trainer(
-            model=model,
-            optimizer=build_optimizer(config, model),
-            stream=PairStream(
-                data.pairs("train"),
-                batch_tokens=config.train.batch_tokens,
-                longest=config.model.context_length,
-                seed=config.seed,
-                rank=world.rank,
-                world_size=world.size,
-            ),
-            config=config.train,
-            schedule=schedule(config.schedule, config.train.steps),
-            places=config.train.micro_tokens,
-            clip=config.optim.clip,
-            precision=Precision(device, devices.autocast_dtype(device, config.train.precision)),
-            world=world,
-            average=WeightAverage(model, average) if average else None,
+        stream = PairStream(
+            data.pairs("train"),
+            batch_tokens=config.train.batch_tokens,
+            longest=config.model.context_length,
+            seed=config.seed,
+            rank=world.rank,
+            world_size=world.size,
         )
-        torch.manual_seed(config.seed + 1 + world.rank)  # dropout: every process goes its own way
-        return trainer
+        return assemble(config, model, stream, world, places=config.train.micro_tokens)
 
     def checked(
         self,
