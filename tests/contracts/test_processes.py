@@ -108,8 +108,13 @@ PAIRS = {
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     "more",
-    [{"train.parallel": "ddp"}, {"train.parallel": "fsdp", "optim.name": "muon"}],
-    ids=["whole models", "sharded, Muon"],
+    [
+        {"train.parallel": "ddp"},
+        {"train.parallel": "fsdp", "optim.name": "muon"},
+        {"train.parallel": "ddp", "train.batch_tokens": 1},
+        {"train.parallel": "fsdp", "train.batch_tokens": 1},
+    ],
+    ids=["whole models", "sharded, Muon", "a pair a batch", "sharded, a pair a batch"],
 )
 def test_one_against_two_processes_on_pairs(tmp_path: Path, more: dict[str, object]) -> None:
     """Batches whose rows do not come out even, pieces of different lengths: the same losses and translations."""

@@ -20,14 +20,22 @@ def heads(T: int, S: int, H: int, Hkv: int, dtype: torch.dtype = torch.float64) 
     return [torch.randn(size, dtype=dtype, requires_grad=True) for size in sizes]
 
 
-def by_hand(q: Tensor, k: Tensor, v: Tensor, causal: bool, scale: float) -> Tensor:
+def some_hidden(S: int) -> Tensor:
+    """Which of S positions hold a token: all in the first row; in the second neither two in the middle nor the last."""
+    seen = torch.ones(2, S, dtype=torch.bool)
+    seen[1, 2:4] = seen[1, S - 1] = False
+    return seen
+
+
+def by_hand(q: Tensor, k: Tensor, v: Tensor, causal: bool, scale: float, seen: Tensor | None) -> Tensor:
     """One query at a time, in Python."""
     (B, H, T, _), S = q.shape, k.shape[2]
     group = H // k.shape[1]
     out = torch.empty_like(q)
     for b, h, t in itertools.product(range(B), range(H), range(T)):
         last = t + S - T + 1 if causal else S
-        keys, values = k[b, h // group, :last], v[b, h // group, :last]
+        there = slice(None) if seen is None else seen[b, :last]
+        keys, values = k[b, h // group, :last][there], v[b, h // group, :last][there]
         weights = torch.tensor([math.exp(float(q[b, h, t] @ key) * scale) for key in keys], dtype=q.dtype)
         out[b, h, t] = (weights / weights.sum()) @ values
     return out
@@ -36,21 +44,27 @@ def by_hand(q: Tensor, k: Tensor, v: Tensor, causal: bool, scale: float) -> Tens
 @pytest.mark.parametrize("name", IMPLEMENTATIONS)
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("causal", [True, False])
-def test_is_the_equation(name: str, shape: tuple[int, int, int, int], causal: bool) -> None:
+@pytest.mark.parametrize("hidden", [False, True])
+def test_is_the_equation(name: str, shape: tuple[int, int, int, int], causal: bool, hidden: bool) -> None:
     q, k, v = heads(*shape)
     with torch.no_grad():
-        expected = by_hand(q, k, v, causal, 0.3)
-    found = attention(q, k, v, causal=causal, softmax_scale=0.3, implementation=name)  # type: ignore[arg-type]
+        seen = some_hidden(k.shape[2]) if hidden else None
+        expected = by_hand(q, k, v, causal, 0.3, seen)
+    found = attention(q, k, v, causal=causal, softmax_scale=0.3, seen=seen, implementation=name)  # type: ignore[arg-type]
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", [name for name in IMPLEMENTATIONS if name != "reference"])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_gradients_are_the_references(name: str, shape: tuple[int, int, int, int]) -> None:
+@pytest.mark.parametrize("hidden", [False, True])
+def test_gradients_are_the_references(name: str, shape: tuple[int, int, int, int], hidden: bool) -> None:
     q, k, v = heads(*shape)
     d_out = torch.randn_like(q)
-    wanted = torch.autograd.grad(attention(q, k, v, implementation="reference"), (q, k, v), d_out)
-    found = torch.autograd.grad(attention(q, k, v, implementation=name), (q, k, v), d_out)  # type: ignore[arg-type]
+    seen = some_hidden(k.shape[2]) if hidden else None
+    wanted, found = (
+        torch.autograd.grad(attention(q, k, v, seen=seen, implementation=each), (q, k, v), d_out)  # type: ignore[arg-type]
+        for each in ("reference", name)
+    )
     for mine, theirs in zip(found, wanted, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-10, atol=1e-12)
 

@@ -117,7 +117,8 @@ def next_log_p(
     if cache:
         logits = model.step(ids[:, :, -1:].flatten(0, 1), cache)
     else:
-        logits = model(source.repeat_interleave(ids.shape[1], dim=0), ids.flatten(0, 1))[:, -1]
+        sources = source.repeat_interleave(ids.shape[1], dim=0)
+        logits = model(sources, ids.flatten(0, 1), last_only=True)[:, -1]
     logits = logits[:, :vocabulary].unflatten(0, ids.shape[:2])  # (M, K, V)
     return (logits.float() if logits.dtype.itemsize < 4 else logits).log_softmax(dim=-1)
 

@@ -54,18 +54,21 @@ class Transformer(nn.Module):
         target: Int[Tensor, "B T"],
         targets: Int[Tensor, "B T"] | None = None,
         label_smoothing: float = 0.0,
-    ) -> Float[Tensor, "B T V"] | Float[Tensor, ""]:
+        last_only: bool = False,
+    ) -> Float[Tensor, "B T V"] | Float[Tensor, "B 1 V"] | Float[Tensor, ""]:
         """Logits; with `targets` (the target, one token on) the mean loss over those that are no padding.
 
+        last_only: the logits of the last place alone.
         On a CPU an id outside the vocabulary is a UsageError; elsewhere whoever brings ids in has checked them.
         """
         encoded, seen = self.encode(source)
         h = self.decoded(self.embedding(self.checked(target, "the target")), encoded, seen)
         if targets is None:
-            return self.logits(self.embedding.unembed(h))
+            return self.logits(self.embedding.unembed(h[:, -1:] if last_only else h))
         real = (self.checked(targets, "the targets").flatten() != PADDING).nonzero().squeeze(1)
         if not len(real):  # the rows of a process that has no part in this batch
-            return 0.0 * h.sum()
+            # The head's part is 0 as well, and has the shape of the matrix, as in processes that have a row.
+            return 0.0 * (h.sum() + self.embedding.tokens.weight.sum())
         h, wanted = h.flatten(0, 1)[real], targets.flatten()[real]  # (N, C), (N): no work for padding
         if in_chunks(len(wanted) * self.config.vocab_size, h) and not self.logits.heard:
             return linear_cross_entropy(
@@ -76,7 +79,7 @@ class Transformer(nn.Module):
     # 3.1 Encoder and decoder stacks
 
     def encode(self, source: Int[Tensor, "B S"]) -> tuple[Float[Tensor, "B S C"], Bool[Tensor, "B S"] | None]:
-        """What the encoder makes of each token of the source; and which are tokens, None if all of them are."""
+        """What the encoder makes of each token of the source; and which are tokens (on a CPU None, if all are)."""
         real = self.checked(source, "the source") != PADDING
         seen = None if source.device.type == "cpu" and bool(real.all()) else real
         x = self.embedding(source)

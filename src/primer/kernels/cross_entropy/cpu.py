@@ -36,14 +36,16 @@ class LinearCrossEntropy(torch.autograd.Function):
         label_smoothing: float,
         soft_cap: float,
         chunk: int,
+        gradient: bool,
     ) -> Tensor:
         n, V = len(h), len(weight)
         total = h.new_zeros(())
         dh, dw = torch.empty_like(h), torch.empty_like(weight)
         db = None if bias is None else torch.zeros_like(bias)
         rows = max(1, min(chunk // V, LEAST_ROWS if V * LEAST_ROWS > CACHED else CACHED // V))
-        pieces = zip(h.split(rows), targets.split(rows), dh.split(rows), strict=True)
-        for number, (h_chunk, t, dh_chunk) in enumerate(pieces):
+        for start in range(0, n, rows):
+            here = slice(start, start + rows)
+            h_chunk, t = h[here], targets[here]
             z = weight @ h_chunk.t()  # (V, rows)
             if bias is not None:
                 z += bias[:, None]
@@ -52,21 +54,23 @@ class LinearCrossEntropy(torch.autograd.Function):
                 z.div_(soft_cap).tanh_()
                 slope = 1 - z.square()
                 z.mul_(soft_cap)
-            here = torch.arange(len(t), device=t.device)
-            expected = (1 - label_smoothing) * z[t, here]
+            wanted = t, torch.arange(len(t), device=t.device)
+            expected = (1 - label_smoothing) * z[wanted]
             if label_smoothing:
                 expected += label_smoothing * z.mean(0)
             highest = z.amax(0)
             sums = z.sub_(highest).exp_().sum(0)
             total += (highest + sums.log() - expected).sum()
+            if not gradient:
+                continue
             dz = z.mul_(1 / (n * sums))
-            dz[t, here] -= (1 - label_smoothing) / n
+            dz[wanted] -= (1 - label_smoothing) / n
             if label_smoothing:
                 dz -= label_smoothing / (n * V)
             if slope is not None:
                 dz *= slope
-            torch.mm(dz.t(), weight, out=dh_chunk)
-            dw.addmm_(dz, h_chunk, beta=min(number, 1))  # the first one overwrites
+            torch.mm(dz.t(), weight, out=dh[here])
+            dw.addmm_(dz, h_chunk, beta=min(start, 1))  # the first one overwrites
             if db is not None:
                 db += dz.sum(1)
         ctx.gradients = dh, dw, db
@@ -79,7 +83,7 @@ class LinearCrossEntropy(torch.autograd.Function):
         del ctx.gradients  # given away: whoever gets them may add to them where they lie
         if grads[0] != 1:
             gradients = tuple(None if each is None else each.mul_(grads[0]) for each in gradients)
-        return (*gradients, None, None, None, None)
+        return (*gradients, None, None, None, None, None)
 
 
 def linear_cross_entropy(
@@ -93,7 +97,8 @@ def linear_cross_entropy(
     chunk: int,
 ) -> Float[Tensor, ""]:
     """`reference.linear_cross_entropy` with so many logits in memory at once; differentiable once, and not twice."""
+    gradient = torch.is_grad_enabled() and (h.requires_grad or weight.requires_grad)
     loss: Tensor = LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
-        h, weight, bias, targets, label_smoothing, soft_cap, chunk
+        h, weight, bias, targets, label_smoothing, soft_cap, chunk, gradient
     )
     return loss
