@@ -130,9 +130,6 @@ def _statements(path: Path, decoding: Decoding) -> list[str]:
     return lines
 
 
-_STATEMENT = re.compile(r'(?:(?:msgctxt|msgid(?:_plural)?|msgstr(?:\[\d\])?)\s*)?"(?:[^"\\]++|\\.)*+"')
-
-
 def _cleaned(line: str) -> str | None:
     """A line for polib, comments made empty (but for flags), since it stumbles over some; None for what is no line."""
     line = line.strip()

@@ -6,7 +6,8 @@ One text has one reading: 03.04.1999 is in April, as in most of Europe, and 3/4/
 a year has four digits. Days are those of the Gregorian calendar, carried back to the year 1000.
 
 A year is held out by the sum of its halves, 19 + 99: so every word for either half occurs in training, and the test
-asks for combinations that never did. Validation has years of its own too, since a model is chosen by it.
+asks for combinations that never did. (Whole thousands are training's, since "two thousand" has no halves.) Validation
+has years of its own too, since a model is chosen by it.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from primer.corpus.pair import Pair, Rejected
 
 LICENCE = "none needed (made here)"
 ADDRESS = "primer.corpus.dates"
-VERSION = 1
+VERSION = 2
 """Raised whenever other pairs are made."""
 
 YEARS = range(1000, 3000)
@@ -69,7 +70,7 @@ Item = TypeVar("Item")
 
 
 def dates(split: str) -> Iterator[Pair]:
-    """`PAIRS[split]` pairs, the same ones every time. Sources have at most 70 characters, targets ten."""
+    """`PAIRS[split]` pairs, the same ones every time. Sources have at most 71 characters, targets ten."""
     chance = random.Random(f"dates {VERSION} {split}")
     years = [year for year in YEARS if split_of(year) == split]
     seen: set[str] = set()
@@ -85,6 +86,8 @@ def dates(split: str) -> Iterator[Pair]:
 
 def split_of(year: int) -> str:
     """Where a year belongs, by the last digit of the sum of its halves: a tenth for the test, one for validation."""
+    if year % 1000 == 0:
+        return "train"
     return {0: "test", 5: "validation"}.get(sum(divmod(year, 100)) % 10, "train")
 
 
@@ -140,6 +143,8 @@ class Made:
     def fingerprint(self) -> str:
         """SHA-256 over the name and version of what makes them."""
         return sha256_of_lines(["dates", str(VERSION), self.split, str(PAIRS[self.split])])
+
+    address = ADDRESS
 
     def pairs(self, rejected: Rejected) -> Iterator[Pair]:
         """None is ever rejected."""

@@ -68,6 +68,10 @@ class Origin(Protocol):
     def fingerprint(self) -> str:
         """SHA-256 over all that decides them."""
 
+    @property
+    def address(self) -> str:
+        """Where that is, for a person to look."""
+
     def pairs(self, rejected: Rejected) -> Iterator[Pair]:
         """As they are written there; what is left out is counted in `rejected`."""
 
@@ -121,7 +125,9 @@ class ParallelText:
         if empty:
             left_out = (Counter(rejected.counts) - before).most_common()
             why = f" ({', '.join(f'{count:,} {reason}' for reason, count in left_out)})" if left_out else ""
-            raise DataError(f"no {split} pairs{why}", self.address, "sentences, each with its translation")
+            raise DataError(
+                f"no {split} pairs{why}", self.origins[split].address, "sentences, each with its translation"
+            )
 
 
 def open_parallel(
@@ -152,6 +158,10 @@ def open_parallel(
     if any(fields) and not all(fields):
         raise UsageError(
             "one side has a name and the other has none", hint="--data.source-field and --data.target-field"
+        )
+    if source_field and source_field == target_field:
+        raise UsageError(
+            f"both sides are called {source_field}", hint="--data.source-field and --data.target-field differ"
         )
     if source in NAMED and isinstance(source, str):
         if target or any(fields) or any(validation):

@@ -165,6 +165,11 @@ class Files:
         how = [kind, self.decoding.encoding, self.decoding.errors, *self.fields]
         return sha256_of_lines([*map(repr, how), *(sha256_of(path) for path in self.paths)])
 
+    @property
+    def address(self) -> str:
+        """The files."""
+        return ", ".join(str(path.absolute()) for path in self.paths)
+
     def pairs(self, rejected: Rejected) -> Iterator[Pair]:
         """As they are written there."""
         for path in self.paths:
