@@ -203,6 +203,10 @@ def notes(found: Findings) -> str:
         )
     else:
         lines.append("One seed has no interval: --seeds=3 tells chance from effect.")
+    if len(found.computed) > 1:
+        lines.append(
+            f"Trained in different ways: {', '.join(found.computed)}. Pairs may differ by that as well."
+        )
     if found.experiment.published_by:
         lines.append(
             f"theirs: {found.experiment.published_by}. side: whether our interval lies on their side of the base;\n"

@@ -109,10 +109,12 @@ class Bench:
         status = ended(run) if run else None
         if run is None or status is None:
             return Outcome(trial.seed, "missing")
+        train = run.read_config().train
+        computed = f"{train.device} in {train.precision}"
         values = self.measured(trial, run) if status == "finished" else {}
         if not values or not all(map(math.isfinite, values.values())):
-            return Outcome(trial.seed, "diverged", str(run.path))
-        return Outcome(trial.seed, "finished", str(run.path), values)
+            return Outcome(trial.seed, "diverged", str(run.path), computed=computed)
+        return Outcome(trial.seed, "finished", str(run.path), values, computed)
 
     def measured(self, trial: Trial, run: RunDirectory) -> dict[str, float]:
         """The values of a run. Those that are finite are kept in its run.json, so that they are measured once."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from primer.experiments.experiment import Measure
@@ -12,12 +13,13 @@ if TYPE_CHECKING:
 
 
 def _last(run: Run, key: str) -> float:
-    """What its last evaluation has found."""
-    return float([row[key] for row in run.metrics() if key in row][-1])
+    """What its last evaluation has found; NaN where it found nothing, as of a model that has diverged."""
+    rows = [row for row in run.metrics() if "val_loss" in row]
+    return float(rows[-1].get(key, math.nan)) if rows else math.nan
 
 
 def _bleu(run: Run, progress: Progress) -> float:
-    from primer.recipes.translating import score_pairs_of
+    from primer.recipes.pair_scores import score_pairs_of
 
     return float(score_pairs_of(run, "validation", progress=progress)["bleu"])
 

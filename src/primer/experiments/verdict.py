@@ -20,6 +20,8 @@ class Outcome:
     """Of its run."""
     values: dict[str, float] | None = None
     """By the name of the measure, of a run that finished."""
+    computed: str = ""
+    """On what, and in which numbers."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +66,13 @@ class Difference:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """Between which values it lies with 95 % confidence, as such runs scatter (`evals.interval.mean`); None for one
-        pair, which does not say how they do.
+        """Between which values it lies with 95 % confidence, as such runs scatter (`evals.interval.mean`).
+
+        None for one pair, which does not say how they do, and where all differ by the same (a share of 500 pairs has
+        but 501 values): that is too little to tell it from.
         """
-        if len(self.by_seed) < 2:
+        lowest, highest = min(self.by_seed.values()), max(self.by_seed.values())
+        if math.isclose(lowest, highest, rel_tol=1e-9, abs_tol=1e-12):
             return None
         found = mean_of(list(self.by_seed.values()))
         return found.low, found.high
@@ -85,7 +90,12 @@ class Difference:
         better = (self.mean < 0) == (self.measure.better == "lower")
         word = "better" if better else "worse"
         if self.interval is None:
-            return f"{word} by {abs(self.mean):.{digits}f} with one seed: no interval"
+            which = "with one seed" if seeds == 1 else f"with each of {seeds} seeds"
+            return (
+                f"{word} by {abs(self.mean):.{digits}f} {which}: no interval"
+                if self.mean
+                else f"equal {which}"
+            )
         low, high = self.interval
         if not self.sign:
             return f"no difference that {seeds} seeds can show ({low:+.{digits}f} … {high:+.{digits}f})"
@@ -111,6 +121,12 @@ class Findings:
         values, base = row.values(measure), self.base.values(measure)
         pairs = {seed: measure.difference(values[seed], base[seed]) for seed in values if seed in base}
         return Difference(measure, pairs) if pairs else None
+
+    @property
+    def computed(self) -> list[str]:
+        """On what the runs were trained, and in which numbers; of several, pairs may differ by that as well."""
+        outcomes = [each for row in (self.base, *self.rows) for each in row.outcomes]
+        return sorted({each.computed for each in outcomes if each.computed})
 
     def published(self, row: Row, measure: Measure) -> float | None:
         """How far others have found it from theirs."""
