@@ -1,5 +1,6 @@
 """Batches of pairs: every pair once an epoch, little padding, the same for any number of processes, and resumable."""
 
+import json
 from typing import Any
 
 import numpy as np
@@ -101,6 +102,39 @@ def test_it_goes_on_where_it_was_also_in_a_later_epoch() -> None:
     assert numbers_of(fresh, 40) == wanted
     with pytest.raises(DataError, match="belongs to other data"):
         PairStream(some(100), batch_tokens=120, longest=60, seed=3).restore(state)
+
+
+def moved_on(stream: PairStream, batch_tokens: int) -> PairStream:
+    """The stream as a run that goes on with such batches has it."""
+    again = PairStream(some(), batch_tokens=batch_tokens, longest=60, seed=3)
+    again.restore(json.loads(json.dumps(stream.state())))
+    return again
+
+
+def test_with_another_size_what_is_left_of_an_epoch_is_cut_anew() -> None:
+    """Every pair of the epoch still comes once, in batches of the size that was asked for last."""
+    stream = PairStream(some(), batch_tokens=60, longest=60, seed=3)
+    met: list[int] = []
+    for batch_tokens in (200, 120):
+        met += np.concatenate(stream.batches()[:7]).tolist()
+        numbers_of(stream, 7)
+        stream = moved_on(stream, batch_tokens)
+    left = stream.batches()
+    assert sorted([*met, *np.concatenate(left).tolist()]) == list(range(200))
+    places = [batch_of(some(), batch).source.numel() for batch in left]
+    assert 60 < max(places) <= 120
+    numbers_of(stream, 3)
+    again = moved_on(stream, 120)
+    assert numbers_of(again, 90) == numbers_of(stream, 90)
+    assert (again.epoch, again.before) == (stream.epoch, []) != (0, [])
+
+
+def test_an_epoch_that_was_dealt_is_over_whatever_the_size() -> None:
+    stream = PairStream(some(), batch_tokens=60, longest=60, seed=3)
+    numbers_of(stream, len(stream.batches()))
+    stream = moved_on(stream, 200)
+    stream.next()
+    assert (stream.epoch, stream.index, stream.before) == (1, 1, [])
 
 
 @pytest.mark.parametrize("processes", [2, 3])

@@ -177,25 +177,33 @@ class PairStream:
                 hint="a longer --model.context-length, or another text",
             )
         self.epoch = self.index = 0
-        self._batches_of: tuple[int, list[Places]] | None = None
+        self.before: list[tuple[int, int]] = []
+        """Other sizes of a batch that this epoch began with, and how many batches of each were dealt."""
+        self._batches: list[Places] | None = None
 
     def batches(self) -> list[Places]:
         """The batches of this epoch, in the order in which they are dealt."""
-        if self._batches_of is None or self._batches_of[0] != self.epoch:
+        if self._batches is None:
             generator = np.random.default_rng((self.seed, self.epoch))
-            source, target = (side.lengths[self.numbers] for side in (self.pairs.source, self.pairs.target))
-            found = buckets(source, target, self.batch_tokens, generator)
-            order = generator.permutation(len(found))
-            self._batches_of = (self.epoch, [self.numbers[found[n]] for n in order])
-        return self._batches_of[1]
+            left, batches = self.numbers, []
+            for batch_tokens, dealt in (*self.before, (self.batch_tokens, 0)):
+                source, target = (side.lengths[left] for side in (self.pairs.source, self.pairs.target))
+                found = buckets(source, target, batch_tokens, generator) if len(left) else []
+                batches = [left[found[n]] for n in generator.permutation(len(found))]
+                left = np.concatenate([left[:0], *batches[dealt:]])
+            self._batches = batches
+        return self._batches
 
     def next(self) -> PairBatch:
         """The next batch: this rank's pairs of it."""
         if self.index == len(self.batches()):
-            self.epoch, self.index = self.epoch + 1, 0
+            self._begin(self.epoch + 1)
         numbers = self.batches()[self.index]
         self.index += 1
         return batch_of(self.pairs, numbers, self.rank, self.world_size)
+
+    def _begin(self, epoch: int) -> None:
+        self.epoch, self.index, self.before, self._batches = epoch, 0, [], None
 
     def state(self) -> dict[str, Any]:
         """Where the stream stands, as JSON holds it."""
@@ -204,20 +212,26 @@ class PairStream:
             "epoch": self.epoch,
             "index": self.index,
             "batch_tokens": self.batch_tokens,
+            "before": self.before,
             "pairs": len(self.numbers),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on exactly where `state` was taken, with any number of ranks. DataError for other data's."""
+        """Go on exactly where `state` was taken, with any number of ranks. DataError for other data's.
+
+        With another `batch_tokens`, what is left of the epoch is cut anew: every pair still comes once.
+        """
         for name, here in (("seed", self.seed), ("pairs", len(self.numbers))):
             if state[name] != here:
                 raise DataError(
                     f"this position belongs to other data: its {name} is {state[name]}, here it is {here}",
                     hint="resume with the text and the seed of the run",
                 )
-        self.batch_tokens = state["batch_tokens"]
-        self.epoch, self.index = state["epoch"], state["index"]
-        self._batches_of = None
+        self._begin(state["epoch"])
+        self.before, self.index = [(tokens, dealt) for tokens, dealt in state["before"]], state["index"]
+        if self.index and state["batch_tokens"] != self.batch_tokens:
+            self.before.append((state["batch_tokens"], self.index))
+            self.index = 0
 
 
 def within(pairs: Pairs, longest: int) -> Places:
