@@ -20,9 +20,9 @@ from rich.table import Table
 
 import primer
 from primer.cli.plots import attention
-from primer.recipes import translating
 from primer.recipes.config import as_translation
 from primer.recipes.loaded import Run
+from primer.recipes.pair_scores import score_pairs_of
 from primer.recipes.weights import mean_of_checkpoints, put_weights
 from primer.training import checkpoint
 from receipt import write
@@ -60,12 +60,12 @@ def curve(run: Run, every: int) -> list[dict[str, Any]]:
     seconds = {row["step"]: row["seconds"] for row in run.metrics() if "loss" in row}
     losses = {row["step"]: row for row in run.metrics() if "val_loss" in row}
     steps = [checkpoint.step_of(path) for path in checkpoint.every(run.directory.checkpoints)]
-    steps = [step for step in steps if step % (every * config.train.checkpoint_every) == 0 and step]
+    last, apart = max(steps), every * config.train.checkpoint_every
     points = []
-    for step in sorted({*steps, max(steps)}):
+    for step in sorted({step for step in steps if step and step % apart == 0} | {last}):
         weights, where = mean_of_checkpoints(config, run.directory, until=step)
         put_weights(run.model, weights, where)
-        found = translating.score_pairs_of(run, "test", resamples=1000 if step == max(steps) else 0)
+        found = score_pairs_of(run, "test", resamples=1000 if step == last else 0)
         points.append(
             {
                 "minutes": round(seconds[step] / 60, 1),

@@ -18,6 +18,7 @@ from rich.table import Table
 import primer
 from primer.recipes import translating
 from primer.recipes.config import as_translation
+from primer.recipes.pair_scores import pairs_of
 from receipt import take_turns, write
 
 MEASURED = ("src/primer", "benchmarks/translate.py")
@@ -35,7 +36,7 @@ def main() -> None:
     torch.set_num_threads(2)
     run = primer.load(options.run)
     how = as_translation(run.config).translate.search
-    pairs = translating.pairs_of(run, "test", "")
+    pairs = pairs_of(run, "test")
     ids = [pairs.source[n] for n in range(min(options.sentences, len(pairs)))]
     contestants = {
         name: partial(translating.search, run, ids, how, use_cache=cache)

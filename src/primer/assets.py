@@ -214,10 +214,10 @@ def whole(path: Path) -> Iterator[BufferedWriter]:
             temporary.unlink(missing_ok=True)
 
 
-def require_free(path: Path) -> None:
+def require_free(path: Path, hint: str = "another folder") -> None:
     """UsageError where anything is at `path`: nothing is ever written over."""
     if os.path.lexists(path):
-        raise UsageError("something is here already", where=str(path), hint="another folder")
+        raise UsageError("something is here already", where=str(path), hint=hint)
 
 
 @contextmanager

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+import primer
 from primer.cli.main import main
+from primer.generation.config import BeamConfig
+from primer.recipes.translating import Translated, read
 from setups import TINY_PAIRS, reversed_digits
 
 
@@ -97,13 +100,131 @@ def test_mistakes_say_what_to_do(
     assert "try:" in err
 
 
-def test_a_line_that_is_too_long_is_named(
+@pytest.mark.parametrize(
+    ("text", "more", "line"),
+    [
+        ("1\n" * 300 + "2" * 50 + "\n", [], 301),
+        ("1\n" * 256 + "2" * 50 + "\n", [], 257),  # alone in what is translated together
+        ("12\n\n\n" + "2" * 50 + "\n", ["--empty=keep"], 4),
+        ("2" * 50 + "\n", [], 1),
+    ],
+)
+def test_a_line_that_is_too_long_is_named_before_any_is_translated(
+    text: str, more: list[str], line: int, place: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "long.txt"
+    file.write_text(text)
+    out, err = said(place, capsys, "translate", f"--file={file}", "--beam=1", *more, code=4)
+    assert f"{file}, line {line}\n" in err
+    assert "--long=keep" in err
+    assert out == ""
+
+
+def test_long_lines_may_stay_empty_and_are_counted(
     place: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     file = tmp_path / "long.txt"
-    file.write_text("1\n" * 300 + "2" * 50 + "\n")
-    _, err = said(place, capsys, "translate", f"--file={file}", "--beam=1", code=4)
-    assert f"{file}, line 301" in err
+    file.write_text("12\n" + "2" * 50 + "\n345\n")
+    out, err = said(place, capsys, "translate", f"--file={file}", "--long=keep")
+    alone = [said(place, capsys, "translate", number)[0] for number in ("12", "345")]
+    assert out == f"{alone[0]}\n{alone[1]}"
+    assert "1 of 3 sentences have more than 40 tokens" in err
+    rows = said(place, capsys, "translate", f"--file={file}", "--long=keep", "--json")[0].splitlines()
+    found = [json.loads(row) for row in rows]
+    assert len({tuple(row) for row in found}) == 1  # the same keys, in the same order
+    assert (found[1]["text"], found[1]["log_p"], found[1]["ended"]) == ("", None, None)
+
+
+def test_a_pipe_has_the_lines_of_a_file(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Also an empty one at its end, and without the mark that some programs put at its beginning."""
+    content = b"\xef\xbb\xbf12\n345\n\n"
+    (tmp_path / "gaps.txt").write_bytes(content)
+    wanted, _ = said(place, capsys, "translate", f"--file={tmp_path / 'gaps.txt'}", "--empty=keep")
+    assert wanted.count("\n") == 3
+    assert wanted.startswith(said(place, capsys, "translate", "12")[0])
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+    assert said(place, capsys, "translate", "--empty=keep")[0] == wanted
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+    assert "stdin, line 3" in said(place, capsys, "translate", code=4)[1]
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a\xff")))
+    assert "byte 1 is not UTF-8" in said(place, capsys, "translate", code=4)[1]
+    (tmp_path / "gaps.txt").write_bytes(b"")
+    assert (
+        str(tmp_path / "gaps.txt")
+        in said(place, capsys, "translate", f"--file={tmp_path / 'gaps.txt'}", code=4)[1]
+    )
+
+
+def test_ctrl_c_keeps_what_is_translated(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from primer.cli import translate
+    from primer.recipes import translating
+
+    wanted, _ = said(place, capsys, "translate", f"--file={place / 'numbers.txt'}")
+    monkeypatch.setattr(translate, "AT_ONCE", 2)
+    search, calls = translating.search, []
+
+    def interrupted(*values: object, **named: object) -> object:
+        calls.append(values)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return search(*values, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(translating, "search", interrupted)
+    out = tmp_path / "out.txt"
+    words = ["translate", f"--file={place / 'numbers.txt'}", f"--out={out}"]
+    _, err = said(place, capsys, *words, code=130)
+    assert not out.exists()
+    assert (tmp_path / "out.txt.part").read_text() == "".join(wanted.splitlines(keepends=True)[:2])
+    assert "the first 2 lines" in err
+
+
+def test_flags_arrive(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each in what searches, of translations and of scores; without them it is as the run says."""
+    from primer.recipes import pair_scores, translating
+
+    search, heard = translating.search, []
+
+    def listening(run: primer.Run, ids: object, how: BeamConfig, **named: object) -> object:
+        cached = named.get("use_cache", True)
+        heard.append((run.which, how.beam, how.length_penalty, how.extra_length, cached))
+        return search(run, ids, how, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(translating, "search", listening)
+    monkeypatch.setattr(pair_scores, "search", listening)
+    said(place, capsys, "translate", "12")
+    flags = ("--length-penalty=0", "--beam=1", "--checkpoint=latest", "--no-cache")
+    said(place, capsys, "translate", "12", *flags)
+    said(place, capsys, "eval", "--beam=2")
+    assert heard == [
+        ("average", 4, 0.6, 5, True),
+        ("latest", 1, 0.0, 5, False),
+        ("average", 2, 0.6, 5, True),
+    ]
+
+
+def test_a_cut_translation_is_said_to_be_cut(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """And drawn without an end, however long it is."""
+    from primer.recipes import translating
+
+    cut = Translated("1" * 40, -1.0, -1.0, tuple([ord("1")] * 40), ended=False)
+    monkeypatch.setattr(translating, "search", lambda run, ids, *rest, **named: [cut] * len(ids))
+    _, err = said(place, capsys, "translate", "12")
+    assert "the translation was cut" in err
+    _, err = said(place, capsys, "translate", f"--file={place / 'numbers.txt'}")
+    assert "3 of the translations were cut" in err
+    values = json.loads(
+        said(place, capsys, "translate", "12", f"--attention={tmp_path / 'a.svg'}", "--json")[0]
+    )
+    assert len(values["target"]) == 40
+    assert "■" not in values["target"]
 
 
 def test_where_it_looked_is_drawn(place: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -153,6 +274,10 @@ def test_what_is_for_texts_is_refused(place: Path, capsys: pytest.CaptureFixture
     assert "primer translate" in err
     _, err = said(place, capsys, "eval", "--on=test", code=4)
     assert "no test part" in err
+    _, err = said(place, capsys, "eval", "--target=x.de", code=2)
+    assert "--on=FILE --target=FILE" in err
+    _, err = said(place, capsys, "eval", "--seed=3", code=2)
+    assert "--seed is for texts and tasks" in err
 
 
 def test_runs_are_listed_and_shown(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -219,5 +344,8 @@ def test_characters_that_no_training_pair_had_are_read(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The vocabulary is of bytes: there is no unknown character, in whatever script."""
-    out, _ = said(place, capsys, "translate", "日本 ☂️ 👩‍🌾")
+    text = "日本 ☂️ 👩‍🌾"
+    out, _ = said(place, capsys, "translate", text)
     assert out.endswith("\n")
+    tokenizer = primer.load("latest", runs_dir=place / "runs").tokenizer
+    assert tokenizer.decode(read(text, tokenizer, 40)[:-1]) == text

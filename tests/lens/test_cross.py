@@ -16,8 +16,12 @@ def test_each_row_is_where_the_decoder_looked_when_it_chose_that_token() -> None
     config = TransformerConfig(vocab_size=20, d_model=16, n_heads=4, d_ff=24, n_layers=2, dropout=0.3)
     model = Transformer(config).double()
     source, target = torch.tensor([3, 1, 4, 1, 5, END]), torch.tensor([9, 2, 6, END])
-    found = cross_attention(model, source, target)
+    found = cross_attention(model, source, target, END)
     assert found.shape == (2, 4, 4, 6)
+    cut = cross_attention(
+        model, source, target[:-1], END
+    )  # of a translation that has no end: the same, but for that
+    torch.testing.assert_close(cut, found[:, :, :-1], rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(found.sum(-1), torch.ones(2, 4, 4, dtype=torch.float64))
     assert model.training  # it was put back
 

@@ -41,9 +41,15 @@ class Options:
     field: str | None = None
     """Where a .jsonl or .parquet file keeps its text: a key, a column."""
     target: str = ""
-    """Of a run that translates: the file of the translations, line by line beside the one that --on names."""
+    """Of a run that translates, here and below: the file of the translations, line by line beside the one that --on
+    names."""
+    source_field: str = ""
+    """Where a .jsonl or .tsv file, or a folder, keeps what is to be translated (`primer train` has it as
+    --data.source-field). Left out: as the run's own text was read."""
+    target_field: str = ""
+    """Where it keeps the translations."""
     beam: int | None = None
-    """Of a run that translates: hypotheses that are followed at once. Left out: as the run's own [translate] says."""
+    """Hypotheses that are followed at once. Left out: as the run's own [translate] says."""
     json: bool = False
     """Print one JSON object."""
     runs_dir: str = "runs"
@@ -55,6 +61,11 @@ class Options:
         if self.on and self.harness:
             raise UsageError("--on and --harness exclude each other", hint="one after the other")
 
+
+TEXTS = ("limit", "shots", "seed", "harness", "unknown", "field")
+"""Flags that say nothing of pairs."""
+PAIRS = ("target", "source_field", "target_field", "beam")
+"""Flags that say nothing of texts and tasks."""
 
 VERB = Verb(
     name="eval",
@@ -88,8 +99,8 @@ def run(argv: Sequence[str]) -> int:
     model = load(which, runs_dir=options.runs_dir)
     if model.config.kind == "translation":
         return on_pairs(model, options)
-    if options.target or options.beam is not None:
-        raise UsageError("--target and --beam are for runs that translate", hint="leave them out")
+    if given := of_others(options, PAIRS):
+        raise UsageError(f"{given} is for runs that translate", hint="leave it out")
     if options.harness:
         return in_harness(model, options)
     # All are looked up first: what is misspelt is told before anything is scored.
@@ -160,25 +171,43 @@ def show(model: Run, results: Sequence[tuple[str | None, Any]], options: Options
     print("\n\n".join(said))
 
 
+def of_others(options: Options, names: Sequence[str]) -> str:
+    """The first of these flags that was given, as it is written; nothing where none was."""
+    usual = Options()
+    given = (name for name in names if getattr(options, name) != getattr(usual, name))
+    return next((f"--{name.replace('_', '-')}" for name in given), "")
+
+
 def on_pairs(model: Run, options: Options) -> int:
     """How well a run translates."""
     from primer.cli.scores import Ticker, of_pairs
 
-    texts = {"limit": None, "shots": 0, "harness": (), "unknown": "error", "encoding": None, "field": None}
-    if given := [name for name, usual in texts.items() if getattr(options, name) != usual]:
+    if given := of_others(options, TEXTS):
         raise UsageError(
-            f"--{given[0]} is for texts and tasks, and this run translates",
+            f"{given} is for texts and tasks, and this run translates",
             hint="primer eval RUN --on=test, or pairs",
         )
     results = []
     wanted: list[str | None] = [*several(options.on)] or [None]
+    if options.target and len(wanted) > 1:
+        raise UsageError("--target is the other side of one text", hint="one after the other")
     for on in wanted:
         with Ticker(on or "validation", "sentences") as ticker, own_flags():
-            results.append((on, model.evaluate_pairs(on, options.target, beam=options.beam, progress=ticker)))
+            found = model.evaluate_pairs(
+                on,
+                options.target,
+                encoding=options.encoding,
+                encoding_errors=options.encoding_errors,
+                source_field=options.source_field,
+                target_field=options.target_field,
+                beam=options.beam,
+                progress=ticker,
+            )
+            results.append((on, found))
     own = f"the validation part of {model.config.data.source}"
     if options.json:
-        found = [{"on": on or own, **each} for on, each in results]
-        rest: dict[str, Any] = found[0] if len(found) == 1 else {"scores": found}
+        rows = [{"on": on or own, **each} for on, each in results]
+        rest: dict[str, Any] = rows[0] if len(rows) == 1 else {"scores": rows}
         print(json.dumps({"run": str(model.path), **rest}, ensure_ascii=False))
     else:
         print("\n\n".join(of_pairs(each, on or own) for on, each in results))

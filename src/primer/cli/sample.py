@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import select
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -11,15 +10,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from primer.cli.flags import Verb, parse, required, show_help
+from primer.cli.stdin import as_text, from_stdin
 from primer.errors import DataError, UsageError
 from primer.recipes.report import visible
 
 if TYPE_CHECKING:
     from primer.recipes.loaded import Run
-
-
-PATIENCE = 2.0
-"""Seconds for which a pipe may be silent before we say that we are waiting for it."""
 
 
 @dataclass(frozen=True)
@@ -162,20 +158,9 @@ def clean() -> Callable[[str], str]:
 
 
 def piped() -> str | None:
-    """What came through a pipe or a file on stdin; None on a terminal or where nothing came."""
-    if sys.stdin is None or sys.stdin.isatty():
-        return None
-    with suppress(
-        OSError, ValueError, TypeError
-    ):  # nothing that can be waited for: a pipe on Windows, a stand-in
-        if not select.select([sys.stdin], [], [], PATIENCE)[0]:
-            print("waiting for a prompt on stdin (none: primer sample RUN < /dev/null)", file=sys.stderr)
-    try:
-        return sys.stdin.buffer.read().decode("utf-8").removesuffix("\n") or None  # which echo adds
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"the prompt is not UTF-8 at byte {error.start}", "stdin", "iconv -t utf-8 in front of the pipe"
-        ) from error
+    """The prompt that came through a pipe or a file on stdin; None on a terminal or where nothing came."""
+    content = from_stdin("a prompt on stdin (none: primer sample RUN < /dev/null)")
+    return as_text(content, "the prompt").removesuffix("\n") or None if content else None  # which echo adds
 
 
 def converse(model: Run, options: Options, prompt: str | None) -> int:

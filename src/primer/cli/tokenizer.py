@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from primer.cli.flags import Verb, parse, required, show_help
+from primer.cli.stdin import as_text, from_stdin
 from primer.errors import DataError, UsageError, nearest
 
 if TYPE_CHECKING:
@@ -341,12 +342,8 @@ def opened(name: str, runs_dir: str) -> Tokenizer:
 
 
 def piped(what: str) -> str:
-    """All that comes on stdin, to the last byte; UsageError on a terminal, where nobody knows that we wait."""
-    if sys.stdin is None or sys.stdin.isatty():
+    """All that comes on stdin; UsageError on a terminal."""
+    content = from_stdin()
+    if content is None:
         raise UsageError(f"{what} is missing", hint="write it behind the tokenizer, or put a pipe in front")
-    try:
-        return sys.stdin.buffer.read().decode()
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{what} is not UTF-8 at byte {error.start}", "stdin", "iconv -t utf-8 in front of the pipe"
-        ) from error
+    return as_text(content, what)

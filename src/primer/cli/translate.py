@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from primer.cli.flags import Verb, parse, required, show_help
+from primer.cli.stdin import from_stdin
 from primer.errors import DataError, UsageError
 from primer.recipes.report import visible
 
 if TYPE_CHECKING:
     from primer.recipes.loaded import Run
     from primer.recipes.translating import Translated
+    from primer.tokens.tokenizer import Ids
 
 AT_ONCE = 256
 """Sentences of a file that are translated together."""
@@ -39,6 +41,9 @@ class Options:
     """Keep keys and values; --no-cache computes every position again for each token, the slow truth behind it."""
     empty: Literal["error", "keep"] = "error"
     """An empty line: stop and name it, or leave the translation's line empty, too."""
+    long: Literal["error", "keep"] = "error"
+    """A sentence that is longer than the model reads: stop and name it, or leave the translation's line empty and say
+    how many there were. Nothing is ever cut."""
     attention: str | None = None
     """Of one sentence: draw where the decoder looked in it, as .png or .svg (extra [plots])."""
     json: bool = False
@@ -76,38 +81,64 @@ def run(argv: Sequence[str]) -> int:
     if sentence is not None and options.file is not None:
         raise UsageError("a sentence and --file exclude each other", hint="one after the other")
 
+    from primer.assets import require_free
     from primer.recipes.config import as_translation
     from primer.recipes.run import load
 
+    if options.out is not None:
+        require_free(Path(options.out), "another name")
     model = load(which, runs_dir=options.runs_dir, checkpoint=options.checkpoint)
     as_translation(model.config)
     if options.attention is not None:
         return draw(model, sentence, options)
+    sentences = given(sentence, options)
+    translations = lines(model, sentences, encoded(model, sentences, options), options)
     if options.out is not None:
-        from primer.assets import replacing, require_free
-
-        require_free(Path(options.out))
-        with replacing(Path(options.out)) as file:
-            for line in lines(model, given(sentence, options), options):
-                file.write(line.encode("utf-8", "surrogateescape") + b"\n")
+        save(translations, Path(options.out))
         return 0
     show = visible if sys.stdout.isatty() else str
-    for line in lines(model, given(sentence, options), options):
+    for line in translations:
         print(show(line), flush=True)
     return 0
+
+
+def save(translations: Iterator[str], out: Path) -> None:
+    """All lines into a file when the last one is there; after Ctrl-C, those so far into one beside it."""
+    done: list[str] = []
+    try:
+        for line in translations:
+            done.append(line)
+    except KeyboardInterrupt:
+        part = out.with_name(f"{out.name}.part")
+        write(done, part)
+        print(f"the first {len(done):,} lines are in {part}", file=sys.stderr)
+        raise
+    write(done, out)
+
+
+def write(translations: Sequence[str], out: Path) -> None:
+    """Lines into a file that is whole or absent."""
+    from primer.assets import replacing
+
+    with replacing(out) as file:
+        for line in translations:
+            file.write(line.encode("utf-8", "surrogateescape") + b"\n")
 
 
 def draw(model: Run, sentence: str | None, options: Options) -> int:
     """The translation of one sentence, and a picture of the attention."""
     from primer.cli.plots import attention, require
 
-    if sentence is None or options.out is not None:
+    alone = sentence is not None and options.out is None
+    if not alone or len(sentences := given(sentence, options)) != 1:
         raise UsageError(
             "--attention is for one sentence",
             hint=f'primer translate RUN "…" --attention={options.attention}',
         )
     require(str(options.attention), "--attention")
-    found = model.look(sentence, beam=options.beam, length_penalty=options.length_penalty)
+    found = model.look(
+        sentences[0], beam=options.beam, length_penalty=options.length_penalty, use_cache=options.cache
+    )
     path = attention(found, str(options.attention))
     if options.json:
         values = {"source": found.source, "target": found.target, "pattern": found.pattern.tolist()}
@@ -122,71 +153,95 @@ def given(sentence: str | None, options: Options) -> list[str]:
     """The sentences that were asked for: the argument, the lines of a file, or those of stdin."""
     if sentence is not None and sentence != "-":
         return [sentence]
-    from primer.cli.sample import piped
-
-    if options.file is None:
-        text = piped()
-        if text is None:
-            raise UsageError("there is nothing to translate", hint=VERB.examples[0])
-    else:
-        from primer.assets import reading
-        from primer.corpus.readers import require_regular
-
-        path = Path(options.file)
-        require_regular(path)
-        with reading(path) as file:
-            content = file.read()
-        try:
-            text = content.decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise DataError(
-                f"byte {error.start} is not UTF-8", str(path), "save the file as UTF-8"
-            ) from error
+    where, content = (
+        options.file or "stdin",
+        read_file(options.file) if options.file else from_stdin("sentences"),
+    )
+    if content is None:
+        raise UsageError("there is nothing to translate", hint=VERB.examples[0])
+    if not content:
+        raise DataError("there is nothing to translate: not one line", where, VERB.examples[0])
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"byte {error.start} is not UTF-8", where, "save it as UTF-8 (iconv -t utf-8)"
+        ) from error
     found = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    return found[:-1] if found[-1] == "" and len(found) > 1 else found
+    return found if found[-1] else found[:-1]
 
 
-def lines(model: Run, sentences: Sequence[str], options: Options) -> Iterator[str]:
+def read_file(name: str) -> bytes:
+    """All of a file."""
+    from primer.assets import reading
+    from primer.corpus.readers import require_regular
+
+    path = Path(name)
+    require_regular(path)
+    with reading(path) as file:
+        return file.read()
+
+
+def encoded(model: Run, sentences: Sequence[str], options: Options) -> list[Ids | None]:
+    """Each sentence as the encoder reads it; None for one whose line is to stay empty.
+
+    All are looked at before the first is translated: what is wrong with the last line is said at once.
+    """
+    from primer.recipes.translating import SentenceTooLongError, read
+
+    where, longest = options.file or "stdin", model.config.model.context_length
+    found: list[Ids | None] = []
+    too_long = 0
+    for number, sentence in enumerate(sentences, start=1):
+        place = f"{where}, line {number}" if options.file or len(sentences) > 1 else ""
+        if not sentence.strip():
+            if options.empty == "error":
+                raise DataError(
+                    "there is nothing to translate: the sentence is empty", place or None, "--empty=keep"
+                )
+            found.append(None)
+            continue
+        try:
+            found.append(read(sentence, model.tokenizer, longest, place))
+        except SentenceTooLongError as error:
+            if options.long == "error":
+                error.hint = f"{error.hint}; or --long=keep" if place else error.hint
+                raise
+            found.append(None)
+            too_long += 1
+    if too_long:
+        which = f"{too_long:,} of {len(sentences):,} sentences"
+        print(f"{which} have more than {longest} tokens: their lines stay empty", file=sys.stderr)
+    return found
+
+
+def lines(model: Run, sentences: Sequence[str], ids: Sequence[Ids | None], options: Options) -> Iterator[str]:
     """A line for every sentence, in their order."""
     from primer.cli.scores import Ticker
+    from primer.recipes.config import as_translation
+    from primer.recipes.translating import search, searching
 
-    where = options.file or "stdin"
-    for number, sentence in enumerate(sentences, start=1):
-        if not sentence.strip() and options.empty == "error":
-            place = f"{where}, line {number}" if len(sentences) > 1 else None
-            raise DataError("there is nothing to translate: the sentence is empty", place, "--empty=keep")
+    how = searching(as_translation(model.config), options.beam, options.length_penalty)
+    cut = 0
     with Ticker("translating", "sentences") as ticker:
         for first in range(0, len(sentences), AT_ONCE):
-            chunk = sentences[first : first + AT_ONCE]
-            real = [sentence for sentence in chunk if sentence.strip()]
-            try:
-                found = iter(translated(model, real, options) if real else [])
-            except DataError as error:
-                raise _with_line(error, first, where, len(sentences)) from error
-            for sentence in chunk:
-                each = next(found) if sentence.strip() else None
-                yield _line(sentence, each, options)
+            chunk = ids[first : first + AT_ONCE]
+            real = [each for each in chunk if each is not None]
+            found = iter(search(model, real, how, use_cache=options.cache) if real else [])
+            for sentence, each in zip(sentences[first:], chunk, strict=False):
+                translated = None if each is None else next(found)
+                cut += translated is not None and not translated.ended
+                yield line_of(sentence, translated, options)
             ticker(min(first + AT_ONCE, len(sentences)), len(sentences))
+    if cut:
+        which = f"{cut:,} of the translations were" if len(sentences) > 1 else "the translation was"
+        print(f"{which} cut: the model had not ended at the limit (translate.extra_length)", file=sys.stderr)
 
 
-def translated(model: Run, sentences: Sequence[str], options: Options) -> list[Translated]:
-    """The translations of sentences that are not empty."""
-    from primer.recipes.translating import translate
-
-    return translate(
-        model, sentences, beam=options.beam, length_penalty=options.length_penalty, use_cache=options.cache
-    )
-
-
-def _line(sentence: str, found: Translated | None, options: Options) -> str:
+def line_of(sentence: str, found: Translated | None, options: Options) -> str:
+    """A translation, or nothing; with --json what is known of it."""
     if not options.json:
         return " ".join(found.text.splitlines()) if found else ""
-    answer = asdict(found) if found else {"text": "", "log_p": 0.0, "score": 0.0}
+    nothing = {"text": "", "log_p": None, "score": None, "ids": [], "ended": None}
+    answer = asdict(found) if found else nothing
     return json.dumps({"source": sentence, **answer}, ensure_ascii=False)
-
-
-def _with_line(error: DataError, first: int, where: str, count: int) -> DataError:
-    """The error of the n-th sentence of a chunk, with its line."""
-    if count > 1 and error.where and error.where.startswith("sentence "):
-        error.where = f"{where}, line {first + int(error.where.removeprefix('sentence '))}"
-    return error

@@ -9,13 +9,13 @@ from primer.models.transformer import Transformer
 
 
 def cross_attention(
-    model: Transformer, source: Int[Tensor, " S"], target: Int[Tensor, " T"]
+    model: Transformer, source: Int[Tensor, " S"], target: Int[Tensor, " T"], begin: int
 ) -> Float[Tensor, "L H T S"]:
     """For each layer and head, how much every token of the target looked at every token of the source.
 
-    source: with its end token; target: what was written, with its end token. Row t is where the decoder looked when it
-    chose target token t; it sums to 1.
+    source: with its end token; target: what was written, with its end token if it has one; begin: what the decoder
+    begins with (the end token). Row t is where the decoder looked when it chose target token t; it sums to 1.
     """
-    inputs = torch.cat([target[-1:], target[:-1]])  # the decoder begins with the end token
+    inputs = torch.cat([target.new_tensor([begin]), target[:-1]])
     seen = trace(model, (source[None], inputs[None]), ["decoder.*.cross.pattern"])
     return torch.stack([seen[f"decoder.{layer}.cross.pattern"][0] for layer in range(len(model.decoder))])

@@ -21,6 +21,7 @@ from primer.recipes import scores, translating
 from primer.recipes.config import TranslationConfig, as_language, as_translation
 from primer.recipes.directory import RunDirectory
 from primer.recipes.exported import export
+from primer.recipes.pair_scores import PairReading, score_pairs_of
 from primer.recipes.scores import Reading, Unknown
 from primer.recipes.text import opening, read_tokenizer
 from primer.recipes.weights import Which, load_model
@@ -204,6 +205,10 @@ class Run:
         text: str | Path | None = None,
         target: str | Path = "",
         *,
+        encoding: str | None = None,
+        encoding_errors: str | None = None,
+        source_field: str = "",
+        target_field: str = "",
         beam: int | None = None,
         length_penalty: float | None = None,
         resamples: int = 0,
@@ -213,13 +218,17 @@ class Run:
 
         text: "validation" (unset) or "test", of the run's own text; or other pairs, as `data.source` names them, with
         `target` where the translations are in a file of their own. Pairs that are too long for the model are counted
-        under `left_out`. resamples: texts drawn for BLEU's interval (1000 is usual); 0: none. progress: called with
-        (translated, all) sentences. Raises SurroundingsError without sacrebleu (extra [eval]).
+        under `left_out`. encoding, encoding_errors, source_field, target_field: how files are read (`PairsConfig`),
+        where not as the run's own text was; whatever is named as the source is what the run then reads.
+        resamples: texts drawn for BLEU's interval (1000 is usual); 0: none. progress: called with (translated, all)
+        sentences. Raises SurroundingsError without sacrebleu (extra [eval]).
         """
-        return translating.score_pairs_of(
+        how = PairReading(encoding, encoding_errors, source_field, target_field)
+        return score_pairs_of(
             self,
             text,
             target,
+            how=how,
             beam=beam,
             length_penalty=length_penalty,
             resamples=resamples,

@@ -1,9 +1,7 @@
-"""What a run that translates is for: sentences in, sentences out; and how good they are on pairs that it never saw."""
+"""What a run that translates is for: sentences in, sentences out, and where it looked."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,17 +9,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from primer.corpus.parallel import open_parallel
-from primer.data.pairs import Pairs, Sentences, evaluation_pairs, within
 from primer.errors import DataError
-from primer.evals.bleu import bleu, chrf, exact
 from primer.evals.likelihood import Progress
-from primer.evals.pair_perplexity import score_pairs
 from primer.generation.config import BeamConfig
 from primer.generation.sentences import beam_search_all
 from primer.lens.cross import cross_attention
 from primer.recipes.config import TranslationConfig, as_translation
-from primer.recipes.translation import EVALUATED_AT_ONCE, reopen, text_of, words_of
+from primer.recipes.translation import text_of
 from primer.tokens.tokenizer import END_OF_TEXT, Ids, Tokenizer
 
 if TYPE_CHECKING:
@@ -38,7 +32,9 @@ class Translated:
     score: float
     """The same, divided by the length penalty: what hypotheses are compared by."""
     ids: tuple[int, ...]
-    """Its tokens."""
+    """Its tokens, without the end."""
+    ended: bool
+    """Whether the model ended it; else the limit cut it (`BeamConfig.extra_length`, or the model's context)."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +44,7 @@ class Looked:
     text: str
     """The translation."""
     source: list[str]
-    """Its tokens and the translation's as they are read, the end among them."""
+    """Its tokens and the translation's as they are read; the end among them, where there is one."""
     target: list[str]
     pattern: Float[Tensor, "L H T S"]
     """By layer, head, token of the translation and token of the source."""
@@ -60,10 +56,11 @@ def look(run: "Run", sentence: str, **wanted: Any) -> Looked:
     device, tokenizer = next(run.transformer.parameters()).device, run.tokenizer
     source = read(sentence, tokenizer, config.model.context_length)
     (found,) = translate(run, [sentence], **wanted)
-    target = np.append(found.ids, tokenizer.special_tokens[END_OF_TEXT])
-    sides = [torch.from_numpy(ids.astype(np.int64)).to(device) for ids in (source, target)]
-    pattern = cross_attention(run.transformer, *sides).cpu()
-    read_as, written_as = ([piece(token, tokenizer) for token in ids.tolist()] for ids in (source, target))
+    end = tokenizer.special_tokens[END_OF_TEXT]
+    target = [*found.ids, *[end] * found.ended]
+    read_ids, written_ids = (torch.tensor(ids, device=device) for ids in (source.tolist(), target))
+    pattern = cross_attention(run.transformer, read_ids, written_ids, begin=end).cpu()
+    read_as, written_as = ([piece(token, tokenizer) for token in ids] for ids in (source.tolist(), target))
     return Looked(found.text, read_as, written_as, pattern)
 
 
@@ -125,8 +122,13 @@ def search(
             progress=progress or (lambda done, total: None),
         )
     return [
-        Translated(text_of(best.ids, run.tokenizer), best.log_p, best.score, best.ids) for best, *_ in found
+        Translated(text_of(best.ids, run.tokenizer), best.log_p, best.score, best.ids, best.ended)
+        for best, *_ in found
     ]
+
+
+class SentenceTooLongError(DataError):
+    """A sentence that the model cannot read."""
 
 
 def read(sentence: str, tokenizer: Tokenizer, longest: int, where: str = "") -> Ids:
@@ -138,88 +140,9 @@ def read(sentence: str, tokenizer: Tokenizer, longest: int, where: str = "") -> 
         tokenizer.encode(text, special="text").astype(np.int64), tokenizer.special_tokens[END_OF_TEXT]
     )
     if len(ids) > longest:
-        raise DataError(
+        raise SentenceTooLongError(
             f"the sentence has {len(ids)} tokens, and the model reads {longest}",
             where or None,
             "a sentence at a time: nothing is cut",
         )
     return ids
-
-
-def score_pairs_of(
-    run: "Run",
-    text: str | Path | None = None,
-    target: str | Path = "",
-    *,
-    beam: int | None = None,
-    length_penalty: float | None = None,
-    resamples: int = 0,
-    progress: Progress | None = None,
-) -> dict[str, Any]:
-    """How well a run predicts and translates pairs: of its own text's part (validation, or test), or of another text.
-
-    Pairs with a sentence that the model cannot read are counted under `left_out`. Raises SurroundingsError without
-    sacrebleu.
-    """
-    config, tokenizer = as_translation(run.config), run.tokenizer
-    pairs = pairs_of(run, text, target)
-    longest = config.model.context_length
-    numbers = within(pairs, longest)
-    if not len(numbers):
-        raise DataError(
-            f"no pair here has two sentences of {longest} tokens at most", str(text), "another text"
-        )
-    with run.precision().autocast():
-        found = score_pairs(
-            run.transformer,
-            evaluation_pairs(pairs, EVALUATED_AT_ONCE, longest),
-            words_of(pairs, longest, tokenizer),
-        )
-    how = searching(config, beam, length_penalty)
-    translated = search(run, [pairs.source[n] for n in numbers.tolist()], how, progress=progress)
-    texts = [each.text for each in translated]
-    references = [text_of(pairs.target[n], tokenizer) for n in numbers.tolist()]
-    scored, same = bleu(texts, references, resamples=resamples), exact(texts, references)
-    return {
-        "loss": found.loss,
-        "perplexity": found.perplexity,
-        "word_perplexity": found.word_perplexity,
-        "bleu": scored.score,
-        "bleu_low": scored.low,
-        "bleu_high": scored.high,
-        "signature": scored.signature,
-        "chrf": chrf(texts, references).score,
-        "exact": same.value,
-        "exact_low": same.low,
-        "exact_high": same.high,
-        "beam": how.beam,
-        "pairs": len(numbers),
-        "left_out": len(pairs) - len(numbers),
-        "tokens": found.tokens,
-        "words": found.words,
-    }
-
-
-def pairs_of(run: "Run", text: str | Path | None, target: str | Path) -> Pairs:
-    """The validation or test part of the run's own text, or another one's, in the run's own ids.
-
-    Of another text it is the test part, where there is one, else the validation part, else all of it.
-    """
-    config = as_translation(run.config)
-    if text is None or text in ("validation", "test"):
-        return reopen(config, run.directory, moved=False).pairs(str(text or "validation"))
-    data = config.data
-    other = open_parallel(
-        text,
-        target,
-        source_field=data.source_field,
-        target_field=data.target_field,
-        encoding=data.encoding,
-        encoding_errors=data.encoding_errors,
-        swap=data.swap,
-    )
-    sides: tuple[list[Ids], list[Ids]] = [], []
-    for pair in other.pairs(other.splits()[-1]):
-        for ids, sentence in zip(sides, (pair.source, pair.target), strict=True):
-            ids.append(read(sentence, run.tokenizer, sys.maxsize, pair.place))
-    return Pairs(*(Sentences(np.concatenate(ids), np.cumsum([len(each) for each in ids])) for ids in sides))
