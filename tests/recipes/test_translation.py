@@ -1,5 +1,6 @@
 """Runs on pairs: what they leave, that resuming changes nothing, the mean of checkpoints, and translations."""
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -7,10 +8,11 @@ import pytest
 import torch
 
 import primer
-from primer.errors import DataError, UsageError
+from primer.errors import DataError, DivergedError, UsageError
 from primer.recipes import translating
 from primer.recipes.config import TranslationConfig
 from primer.recipes.directory import RunDirectory
+from primer.recipes.plan import plan
 from primer.training import checkpoint
 from setups import TINY, TINY_PAIRS, reversed_digits
 
@@ -203,13 +205,70 @@ def test_long_pairs_are_left_out_and_counted(tmp_path: Path) -> None:
         def __getattr__(self, name: str) -> Any:
             return lambda *values: said.extend(map(str, values)) if name == "on_message" else None
 
-    file = reversed_digits(tmp_path)
+    file, held_out = reversed_digits(tmp_path), tmp_path / "held_out.tsv"
     file.write_text(file.read_text() + f"{'1' * 60}\t2\n" * 3)
-    primer.train(
-        "translation",
-        flags={**TINY_PAIRS, "data.source": str(file)},
-        runs_dir=tmp_path / "runs",
-        reporter=Listening(),
-    )
-    assert any("left out: a sentence of more than 40 tokens" in line for line in said)
+    held_out.write_text(f"12\t21\n{'1' * 60}\t2\n")
+    flags = {**TINY_PAIRS, "data.source": str(file), "data.validation_source": str(held_out)}
+    primer.train("translation", flags=flags, runs_dir=tmp_path / "runs", reporter=Listening())
+    count = len(file.read_text().splitlines())
+    reason = "are left out: a sentence of more than 40 tokens (model.context_length)"
+    assert f"3 of {count} training pairs {reason}" in said
+    assert f"1 of 2 validation pairs {reason}" in said
     assert any("of them padding" in line for line in said)
+    held_out.write_text(f"{'1' * 60}\t2\n" * 2)
+    with pytest.raises(DataError, match="no pairs to judge by: of 2 none"):
+        primer.train("translation", flags=flags, runs_dir=tmp_path / "runs")
+
+
+def test_an_evaluation_that_finds_no_number_is_no_end(tmp_path: Path) -> None:
+    """Weights that burst: it is the loop that says that a run has diverged, after as many steps as it always waits."""
+    with pytest.raises(DivergedError):
+        train(tmp_path, **{"optim.lr": 1e30, "optim.clip": 0.0, "train.steps": 40})
+
+
+def test_a_run_whose_files_were_moved_goes_on(tmp_path: Path) -> None:
+    """Each may be somewhere else, as long as it says the same, and also where the cache was emptied."""
+    import shutil
+
+    names = ("source", "target", "validation_source", "validation_target")
+    rows = [line.split("\t") for line in reversed_digits(tmp_path).read_text().splitlines()]
+    for number, name in enumerate(names):
+        part = rows[20:] if number < 2 else rows[:20]
+        (tmp_path / name).write_text("".join(f"{row[number % 2]}\n" for row in part))
+    run = train(tmp_path, **{f"data.{name}": str(tmp_path / name) for name in names})
+    shutil.rmtree(run.directory.read_facts()["data"]["path"])
+    for name in names[1:]:
+        (tmp_path / name).rename(tmp_path / f"{name} moved")
+    with pytest.raises(DataError) as caught:
+        primer.resume(run, flags={"train.steps": 14})
+    assert caught.value.hint == "put it back, or say where it is now: --data.target=PATH"
+    moved = {f"data.{name}": str(tmp_path / f"{name} moved") for name in names[1:]}
+    run = primer.resume(run, flags={"train.steps": 14, **moved})
+    assert run.config.data.target == moved["data.target"]
+    (tmp_path / "target moved").write_text("1\n" * len(rows[20:]))
+    with pytest.raises(DataError, match="has changed"):
+        primer.resume(run, flags={"train.steps": 16, "data.target": moved["data.target"]})
+
+
+def test_a_run_goes_on_with_larger_batches(tmp_path: Path) -> None:
+    """From the next step on: a few pairs at first, then all that are left of one length."""
+    run = train(tmp_path, **{"train.batch_tokens": 12})
+    run = primer.resume(run, flags={"train.steps": 14, "train.batch_tokens": 100_000})
+    tokens = [row["tokens"] for row in run.metrics() if "loss" in row]
+    steps = [after - before for before, after in itertools.pairwise([0, *tokens])]
+    assert max(steps[:12]) <= 12
+    assert min(steps[12:]) > 24
+
+
+def test_reading_a_model_draws_nothing(run: primer.Run) -> None:
+    for which in ("latest", "average"):
+        before = torch.get_rng_state()
+        _ = primer.load(run, checkpoint=which).model
+        assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_disk_is_planned_for_what_is_kept(run: primer.Run) -> None:
+    """Checkpoints in between come and go beside those that are averaged."""
+    facts = plan(run.config, {"cpu fp32": 1e11})
+    kept = {checkpoint.step_of(path) for path in checkpoint.every(run.directory.checkpoints)}
+    assert len(kept) <= facts["checkpoints"] == 2 * 3 + 2

@@ -74,6 +74,10 @@ class SampleConfig:
         return Sampling(temperature=self.temperature, top_k=self.top_k, top_p=self.top_p)
 
 
+PLACES = ("source", "target", "validation_source", "validation_target")
+"""The keys of `DataConfig` and `PairsConfig` that say where a text lies: it may be moved, as long as it is the same."""
+
+
 def is_dropout(key: str) -> bool:
     """Whether a key of `GPTConfig` changes how a model is trained, but not what it computes."""
     return key.endswith("dropout")

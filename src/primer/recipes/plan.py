@@ -53,7 +53,7 @@ def plan(config: AnyConfig, rates: dict[str, float]) -> dict[str, Any]:
         "rows_at_once": rows,
         "memory": asdict(memory) | {"total": memory.total},
         "checkpoint_bytes": memory.weights * (2 if train.weight_average else 1) + memory.optimizer,
-        "checkpoints": train.keep + 2,  # the best one, and one that is being written
+        "checkpoints": kept_at_most(config),
         "cache_bytes": count.cache_bytes(model),
         "device": device,
         "precision": precision,
@@ -61,6 +61,15 @@ def plan(config: AnyConfig, rates: dict[str, float]) -> dict[str, Any]:
         "share": SHARE,
         "seconds": seconds_a_step * steps,
     }
+
+
+def kept_at_most(config: AnyConfig) -> int:
+    """Checkpoints that lie on the disk at once: the newest, the best one, and one that is being written.
+
+    Where a mean of several is wanted, as many of those that it is taken from as well (`checkpoint.purge`).
+    """
+    several = isinstance(config, TranslationConfig) and config.translate.checkpoints > 1
+    return (2 if several else 1) * config.train.keep + 2
 
 
 def with_vocabulary(config: AnyConfig, vocab_size: int) -> AnyConfig:

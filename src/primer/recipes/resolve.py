@@ -17,7 +17,15 @@ from primer.data.prepare import is_prepared
 from primer.data.shards import TOKENIZER
 from primer.errors import DataError, SurroundingsError, UsageError, nearest
 from primer.models.config import PRESETS
-from primer.recipes.config import KINDS, AnyConfig, RunConfig, TranslationConfig, config_class, is_dropout
+from primer.recipes.config import (
+    KINDS,
+    PLACES,
+    AnyConfig,
+    RunConfig,
+    TranslationConfig,
+    config_class,
+    is_dropout,
+)
 from primer.tokens import NAMED as TOKENIZERS
 
 Layer = tuple[str, Mapping[str, Any]]
@@ -71,7 +79,7 @@ def resolve(
         model = {key: value for key, value in flat.items() if key not in dropout}
         layers = [(origin, dropout), *layers, (origin, model)]
     if flags:
-        layers.append(("flag", _beside(Path(), nested(spelt(flags)))))
+        layers.append(("flag", beside(Path(), nested(spelt(flags)))))
     kind = kind_in(layers)
     _refuse_other_kinds(kind, layers)
     return merge(kind, _adapted(layers))
@@ -120,7 +128,7 @@ def _adapted(layers: list[Layer]) -> list[Layer]:
 
     more: list[Layer] = []
     of_texts = kind_in(layers) is RunConfig
-    theirs = _tokenizer_beside(value("data.source")) if of_texts else None
+    theirs = _tokenizerbeside(value("data.source")) if of_texts else None
     if theirs:
         _refuse_without_effect(layers)
     if theirs and not any(
@@ -153,7 +161,7 @@ def _ships(origin: str) -> bool:
     return origin.startswith(("recipe ", "preset "))
 
 
-def _tokenizer_beside(source: object) -> str | None:
+def _tokenizerbeside(source: object) -> str | None:
     """The tokenizer that a source's tokens were made with, where it holds tokens: as others publish them, GPT-2's."""
     if not isinstance(source, str):
         return None
@@ -230,7 +238,7 @@ def _file_layers(path: Path, above: tuple[Path, ...]) -> list[Layer]:
     """The layers of a TOML file, those of the recipe that it names as its `base` first."""
     if path.resolve() in above:
         raise UsageError("a recipe is its own base", str(path), f"remove base = … from {path.name}")
-    values = _beside(path.parent, _parse(_read(path), str(path)))
+    values = beside(path.parent, _parse(_read(path), str(path)))
     base = values.pop("base", None)
     if base is None:
         return [(str(path), values)]
@@ -247,15 +255,14 @@ def _file_layers(path: Path, above: tuple[Path, ...]) -> list[Layer]:
     raise UsageError(f"unknown base {base!r}", str(path), known)
 
 
-def _beside(folder: Path, values: dict[str, Any]) -> dict[str, Any]:
+def beside(folder: Path, values: dict[str, Any]) -> dict[str, Any]:
     """Nested values written in a folder, with a text and a tokenizer that lie there named so that anyone finds them."""
     data = values.get("data")
     if not isinstance(data, dict):
         return values
     found = {}
     texts, vocabularies = (*NAMED, *PAIRS), ("char", "bpe", *TOKENIZERS)
-    sources = ("source", "target", "validation_source", "validation_target")
-    for key, named in (*((name, texts) for name in sources), ("tokenizer", vocabularies)):
+    for key, named in (*((name, texts) for name in PLACES), ("tokenizer", vocabularies)):
         path = data.get(key)
         if isinstance(path, str | Path) and str(path) not in ("", *named) and os.path.exists(folder / path):
             found[key] = str((folder / path).resolve())

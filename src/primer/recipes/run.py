@@ -27,7 +27,7 @@ from primer.assets import write_atomically
 from primer.errors import DivergedError, PrimerError, UsageError
 from primer.models.count import flops_per_token
 from primer.recipes import directory
-from primer.recipes.config import AnyConfig, is_dropout, title
+from primer.recipes.config import PLACES, AnyConfig, is_dropout, title
 from primer.recipes.directory import RunDirectory
 from primer.recipes.ending import how_it_went, in_words, stopped
 from primer.recipes.kinds import kind_of
@@ -35,7 +35,7 @@ from primer.recipes.loaded import Run
 from primer.recipes.measure import accelerate, choose_parallel, fit_into_minutes, require_memory, with_train
 from primer.recipes.plan import plan, with_vocabulary
 from primer.recipes.report import PlainReporter, Reporter, Silence
-from primer.recipes.resolve import resolve
+from primer.recipes.resolve import beside, resolve
 from primer.recipes.session import Data
 from primer.recipes.text import read_tokenizer
 from primer.recipes.weights import (
@@ -190,12 +190,10 @@ def resume(
 
 def changed(run: RunDirectory, flags: Mapping[str, Any]) -> tuple[AnyConfig, bool]:
     """A run's config with what may change when it goes on, and whether its text lies at another place now."""
-    changes = configs.nested(configs.spelt(flags))
-    source = changes.get("data", {}).get("source")
-    if source is not None and os.path.exists(source):
-        changes["data"]["source"] = str(Path(source).resolve())
+    changes = beside(Path(), configs.nested(configs.spelt(flags)))
+    moved = {f"data.{name}" for name in PLACES} & set(configs.dotted(changes))
     fixed = [key for key in configs.dotted(changes) if key.startswith(FIXED) and not is_dropout(key)]
-    if fixed := [key for key in fixed if key != "data.source"]:
+    if fixed := [key for key in fixed if key not in moved]:
         hint = "--train.steps=N: go on to step N" if fixed == ["train.minutes"] else "a new run: primer train"
         raise UsageError(f"{', '.join(fixed)} cannot change when a run goes on", hint=hint)
     for batch, micro in (("batch_size", "micro_batch"), ("batch_tokens", "micro_tokens")):
@@ -203,7 +201,7 @@ def changed(run: RunDirectory, flags: Mapping[str, Any]) -> tuple[AnyConfig, boo
             training.setdefault(micro, 0)  # the old one was measured for another batch
     before = run.read_config()
     layers = [("run", configs.to_dict(before)), ("flag", changes)]
-    return configs.merge(type(before), layers).config, source is not None
+    return configs.merge(type(before), layers).config, bool(moved)
 
 
 def teller(reporter: Reporter | None, world: World) -> Reporter:

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from primer import tokens as tokenizers
+from primer.corpus.parallel import NAMED as PAIRS
 from primer.corpus.sources import NAMED
 from primer.data.foreign import is_foreign, open_foreign
 from primer.data.prepare import check_lengths, is_prepared, prepare
 from primer.data.shards import TOKENIZER, ShardDirectory
 from primer.errors import DataError, UsageError
-from primer.recipes.config import AnyConfig, RunConfig
+from primer.recipes.config import PLACES, AnyConfig, RunConfig
 from primer.recipes.directory import RunDirectory
 from primer.tokens import open_tokenizer
 from primer.tokens.beginning import beginning
@@ -120,12 +121,20 @@ def _reopen(config: RunConfig, run: RunDirectory, moved: bool) -> ShardDirectory
         except UnknownCharacterError as error:
             raise changed from error
         except DataError as error:
-            if not os.path.lexists(config.data.source) and config.data.source not in NAMED:
-                error.hint = "put it back, or say where it is now: --data.source=PATH"
-            raise
+            raise with_a_way_back(error, config) from None
     if shards.fingerprint != facts["fingerprint"]:
         raise changed
     return shards
+
+
+def with_a_way_back(error: DataError, config: AnyConfig) -> DataError:
+    """The error of a text that could not be read again; where one of its files is gone, it says what to do."""
+    for name in PLACES:
+        path = getattr(config.data, name, "")
+        if path and path not in (*NAMED, *PAIRS) and not os.path.lexists(path):
+            error.hint = f"put it back, or say where it is now: --data.{name.replace('_', '-')}=PATH"
+            break
+    return error
 
 
 def text_changed(config: AnyConfig, run: RunDirectory) -> DataError:

@@ -14,6 +14,7 @@ from primer.data.pairs import Pairs, PairStream, evaluation_pairs, padding, with
 from primer.data.prepare_pairs import prepare_pairs
 from primer.errors import DataError, SurroundingsError
 from primer.evals.bleu import bleu, exact
+from primer.evals.likelihood import at_once
 from primer.evals.pair_perplexity import score_pairs
 from primer.generation.config import BeamConfig
 from primer.generation.sentences import beam_search_all
@@ -24,7 +25,7 @@ from primer.recipes.directory import RunDirectory
 from primer.recipes.measure import Tell, with_train
 from primer.recipes.plan import places_at_once
 from primer.recipes.session import BrokenOff, Session
-from primer.recipes.text import Preparing, read_tokenizer, text_changed
+from primer.recipes.text import Preparing, read_tokenizer, text_changed, with_a_way_back
 from primer.tokens.tokenizer import END_OF_TEXT, Ids, Tokenizer
 from primer.training.distributed import World
 from primer.training.loop import Trainer
@@ -32,8 +33,6 @@ from primer.training.sharding import is_sharded
 
 SHOWN = 3
 """Pairs of the validation split that are translated to be read."""
-EVALUATED_AT_ONCE = 8192
-"""Places of each side that are scored at once."""
 
 
 class PairSession(Session):
@@ -54,13 +53,15 @@ class PairSession(Session):
         trainer, world, longest = self.trainer, self.trainer.world, self.config.model.context_length
         pairs = self.data.pairs("validation")
         together = is_sharded(trainer.model)  # all processes then read the same; else each has a part
-        batches = self.unless_asked(evaluation_pairs(pairs, EVALUATED_AT_ONCE, longest))
+        at_once = evaluated_at_once(cast(Transformer, trainer.model))
+        batches = self.unless_asked(evaluation_pairs(pairs, at_once, longest))
         with trainer.averaged(), trainer.precision.autocast():
             found = score_pairs(
                 cast(Transformer, trainer.model),
                 batches if together else islice(batches, world.rank, None, world.size),
                 words_of(pairs, longest, self.data.tokenizer),
                 total=(lambda sums: sums) if together else world.total,
+                progress=self._tell,
             )
             row = {
                 "val_loss": found.loss,
@@ -70,6 +71,12 @@ class PairSession(Session):
             if world.is_first or together:
                 row |= self._translated(pairs)
         return row
+
+    def _tell(self, tokens: int) -> None:
+        """Tell how far an evaluation is, of all processes together."""
+        world, total = self.trainer.world, self.data.counts["validation"]["target_tokens"]
+        together = 1 if is_sharded(self.trainer.model) else world.size
+        self.reporter.on_part("evaluating", min(tokens * together, total), total)
 
     def _translated(self, pairs: Pairs) -> dict[str, float]:
         """How close greedy translations of the first pairs come to theirs."""
@@ -83,7 +90,11 @@ class PairSession(Session):
             self.reporter.on_part("translating", done, total)
 
         tokenizer = self.data.tokenizer
-        texts = self._greedy(pairs, numbers, tell)
+        try:
+            texts = self._greedy(pairs, numbers, tell)
+        except DataError as error:  # logits that are not finite: whether to go on is for the loop to say
+            self.reporter.on_message(f"no translations: {error.cause}")
+            return {}
         references = [text_of(pairs.target[n], tokenizer) for n in numbers]
         row = {"val_exact": exact(texts, references).value}
         try:
@@ -177,11 +188,20 @@ class Translation:
     ) -> TranslationConfig:
         stream = trainer.stream
         assert isinstance(stream, PairStream)
-        if stream.left_out:
-            tell(
-                f"{stream.left_out:,} of {len(stream.pairs):,} pairs are left out: a sentence of more than "
-                f"{config.model.context_length} tokens (model.context_length)"
+        longest, held_out = config.model.context_length, data.pairs("validation")
+        too_long = len(held_out) - len(within(held_out, longest))
+        if too_long == len(held_out):
+            raise DataError(
+                f"there are no pairs to judge by: of {too_long:,} none has two sentences of {longest} tokens at most",
+                hint="a longer --model.context-length, or another text",
             )
+        parts = {"training": (stream.left_out, stream.pairs), "validation": (too_long, held_out)}
+        for name, (left_out, pairs) in parts.items():
+            if left_out:
+                tell(
+                    f"{left_out:,} of {len(pairs):,} {name} pairs are left out: a sentence of more than "
+                    f"{longest} tokens (model.context_length)"
+                )
         batches = stream.batches()
         tell(
             f"{len(batches):,} batches an epoch of at most {config.train.batch_tokens:,} places a side, "
@@ -233,10 +253,18 @@ def reopen(config: TranslationConfig, run: RunDirectory, moved: bool) -> PairDir
         except DataError:
             found = None
     if found is None:
-        found = prepare(config, read_tokenizer(run))
+        try:
+            found = prepare(config, read_tokenizer(run))
+        except DataError as error:
+            raise with_a_way_back(error, config) from None
     if found.fingerprint != facts["fingerprint"]:
         raise text_changed(config, run)
     return found
+
+
+def evaluated_at_once(model: Transformer) -> int:
+    """Places of each side that are scored at once."""
+    return at_once(model.config.vocab_size, model.embedding.tokens.weight.device)
 
 
 def words_of(pairs: Pairs, longest: int, tokenizer: Tokenizer) -> int:
