@@ -239,3 +239,11 @@ def test_a_misspelt_preset_is_recognised() -> None:
     with pytest.raises(UsageError) as caught:
         resolve("gpt2-mediun")
     assert caught.value.hint == "primer train gpt2-medium"
+
+
+def test_a_file_of_pairs_as_a_text_is_mentioned(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name, mentioned in (("pairs.tsv", True), ("de.po.gz", True), ("my.txt", False), ("my.jsonl", False)):
+        caplog.clear()
+        (tmp_path / name).touch()
+        assert resolve(tmp_path / name).config.data.source == str(tmp_path / name)
+        assert ("primer train translation --data.source=" in caplog.text) == mentioned, name

@@ -272,3 +272,10 @@ def test_the_disk_is_planned_for_what_is_kept(run: primer.Run) -> None:
     facts = plan(run.config, {"cpu fp32": 1e11})
     kept = {checkpoint.step_of(path) for path in checkpoint.every(run.directory.checkpoints)}
     assert len(kept) <= facts["checkpoints"] == 2 * 3 + 2
+
+
+def test_the_papers_recipes_need_pairs_of_ones_own(tmp_path: Path) -> None:
+    for recipe in ("transformer-base", "transformer-big"):
+        with pytest.raises(UsageError, match="no pairs of its own") as caught:
+            primer.train(recipe, flags={"train.device": "cpu"}, runs_dir=tmp_path)
+        assert "--data.source=FILE --data.target=FILE" in str(caught.value.hint)

@@ -133,14 +133,15 @@ def in_lines(one: dict[str, Any]) -> str:
     limit = f" (of {one['steps_at_most']:,}: as many as fit into train.minutes)" if cut else ""
     guess = " (assumed; the text decides)" if one["vocabulary_assumed"] else ""
     kinds = ", ".join(f"{kind} {megabytes(memory[kind])}" for kind in memory if kind != "total")
+    unit = "places" if one["kind"] == "translation" else "rows"
     lines = {
         "recipe": f"{one['recipe']}: {one['about']}",
-        "text": one["source"],
+        "text": one["source"] or "yours: --data.source",
         "vocabulary": f"{one['vocabulary']:,}{guess}",
         "parameters": f"{one['parameters']:,}, of which {one['matmul_parameters']:,} multiply every token",
         "steps": f"{one['steps']:,} of {one['tokens_per_step']:,} tokens: {one['tokens']:,}{limit}",
         "compute": f"{one['flops_per_token'] / 1e6:,.1f} MFLOP a token, {work(one['flops'])} in all",
-        "memory": f"{megabytes(memory['total'])} with {one['rows_at_once']} rows at once: {kinds}",
+        "memory": f"{megabytes(memory['total'])} with {one['rows_at_once']:,} {unit} at once: {kinds}",
         "disk": f"{megabytes(one['checkpoint_bytes'])} a checkpoint, at most {one['checkpoints']} of them",
         "sampling": f"{megabytes(one['cache_bytes'])} of keys and values a sequence",
         "time here": about(one["seconds"]),

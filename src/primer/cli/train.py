@@ -27,13 +27,15 @@ class Options:
 VERB = Verb(
     name="train",
     takes="[RECIPE|TEXT|FILE.toml]",
-    about="Train a GPT. RECIPE is a name (primer plan lists them); TEXT is a .txt, .md, .jsonl or .parquet "
+    about="Train a GPT, or an encoder–decoder that translates (dates, multi30k, translation, transformer-base). "
+    "RECIPE is a name (primer plan lists them); TEXT is a .txt, .md, .jsonl or .parquet "
     "file or a folder of them, for the default recipe; FILE.toml is a recipe of your own. --data.source also takes a "
-    "folder that primer prepare made, or token files as llm.c and modded-nanogpt publish them (.bin, .npy).",
+    "folder that primer prepare made, or token files as llm.c and modded-nanogpt publish them (.bin, .npy); where "
+    "the recipe translates, pairs of sentences: a .tsv, .jsonl, .po or .mo file, or a file beside --data.target.",
     examples=(
-        "primer train",
         "primer train my.txt --train.steps=500",
         "primer train shakespeare --model.n-layers=6 --print-config",
+        "primer train translation --data.source=my.en --data.target=my.de",
     ),
     options=Options,
     configs=(RunConfig, TranslationConfig),

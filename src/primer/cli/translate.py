@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from primer.cli.flags import Verb, parse, required, show_help
 from primer.cli.stdin import from_stdin
@@ -242,6 +242,6 @@ def line_of(sentence: str, found: Translated | None, options: Options) -> str:
     """A translation, or nothing; with --json what is known of it."""
     if not options.json:
         return " ".join(found.text.splitlines()) if found else ""
-    nothing = {"text": "", "log_p": None, "score": None, "ids": [], "ended": None}
+    nothing: dict[str, Any] = {"text": "", "log_p": None, "score": None, "ids": [], "ended": None}
     answer = asdict(found) if found else nothing
     return json.dumps({"source": sentence, **answer}, ensure_ascii=False)

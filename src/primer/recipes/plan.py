@@ -38,6 +38,7 @@ def plan(config: AnyConfig, rates: dict[str, float]) -> dict[str, Any]:
     return {
         "recipe": config.recipe,
         "about": config.about,
+        "kind": config.kind,
         "needs_weights": config.needs_weights,
         "source": config.data.source,
         "vocabulary": model.vocab_size,

@@ -9,8 +9,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from primer.assets import log
 from primer.config import Resolved, dotted, leaves, meant, merge, nested, spelt
 from primer.corpus.parallel import NAMED as PAIRS
+from primer.corpus.readers import unpacked_suffix
 from primer.corpus.sources import NAMED
 from primer.data.foreign import is_foreign
 from primer.data.prepare import is_prepared
@@ -40,6 +42,9 @@ IN_WORDS: dict[type[AnyConfig], str] = {
 
 OF_TEXTS = ("validation_fraction", "unknown", "encoding", "encoding_errors", "field")
 """Of [data]: how a text becomes tokens."""
+
+PAIRS_ALONE = (".tsv", ".po", ".mo")
+"""Endings of files that hold pairs, and hardly ever a text to go on with."""
 
 _MAX_BYTES = 1 << 20
 """A recipe is a page of text; what is larger was named by mistake."""
@@ -202,6 +207,12 @@ def _recipe_layers(target: str | Path | None) -> list[Layer]:
         *bases, (origin, values) = _file_layers(path, ())
         return [*bases, (origin, {"recipe": path.stem, **values})]
     if path.exists():
+        if unpacked_suffix(path) in PAIRS_ALONE:
+            log.warning(
+                "%s is read as one text; pairs of sentences: primer train translation --data.source=%s",
+                path.name,
+                path,
+            )
         return [*_shipped("default"), ("text", {"data.source": str(path.resolve())})]
     if path.suffix or len(path.parts) > 1:
         raise DataError(f"no such file: {path}", hint="a path to a text, a folder of texts or a .toml recipe")

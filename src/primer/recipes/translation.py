@@ -12,7 +12,7 @@ from primer.corpus.parallel import open_parallel
 from primer.data.pair_directory import PairDirectory
 from primer.data.pairs import Pairs, PairStream, evaluation_pairs, padding, within
 from primer.data.prepare_pairs import prepare_pairs
-from primer.errors import DataError, SurroundingsError
+from primer.errors import DataError, SurroundingsError, UsageError
 from primer.evals.bleu import bleu, exact
 from primer.evals.likelihood import at_once
 from primer.evals.pair_perplexity import score_pairs
@@ -223,6 +223,11 @@ def prepare(
 ) -> PairDirectory:
     """The pairs of the config's text."""
     data = config.data
+    if not data.source:
+        raise UsageError(
+            f"recipe {config.recipe} has no pairs of its own",
+            hint="--data.source=FILE --data.target=FILE, or --data.source=multi30k",
+        )
     text = open_parallel(
         data.source,
         data.target,
