@@ -126,6 +126,51 @@ def kneser_ney_rows() -> list[tuple[str, str]]:
     return [(f"a small GPT-2 on tiny Shakespeare in {size} tokens", text)]
 
 
+def dates_rows() -> list[tuple[str, str]]:
+    """Dates in words."""
+    found = figures("dates")
+    exact = ", ".join(f"{each['exact']:.1%}" for each in found["seeds"])
+    return [
+        (
+            "`dates`: test dates, of years never seen, that are exact",
+            f"{exact}, after {found['seconds']:.0f} s",
+        )
+    ]
+
+
+def multi30k_rows(name: str = "multi30k", what: str = "`multi30k`") -> list[tuple[str, str]]:
+    """English → German, after how many minutes."""
+    curve = figures(name)["curve"]
+    last, (low, high) = curve[-1], curve[-1]["interval"]
+    reached = [
+        f"{goal} after {next(point['minutes'] for point in curve if point['bleu'] >= goal):.0f}"
+        for goal in (34, 36, 38)
+        if any(point["bleu"] >= goal for point in curve)
+    ]
+    score = f"BLEU {last['bleu']:.1f} (95 %: {low:.1f}–{high:.1f}) after {last['minutes']:.0f} minutes"
+    text = f"{score}; {', '.join(reached)}"
+    return [(f"{what}: Multi30k's test set of 2016, English → German, a beam of 4", text)]
+
+
+def multi30k_long_rows() -> list[tuple[str, str]]:
+    """The same, trained for longer."""
+    return multi30k_rows("multi30k-long", "`multi30k --train.steps=20000`")
+
+
+def translation_step_rows() -> list[tuple[str, str]]:
+    """A training step of the encoder–decoder."""
+    found = figures("translation_step")
+    faster = ", ".join(f"{each['primer_is_faster_by']:.2f} × ({size})" for size, each in found.items())
+    return [("a training step of the encoder–decoder, against `torch.nn.Transformer`", faster)]
+
+
+def translate_rows() -> list[tuple[str, str]]:
+    """Translating."""
+    found = figures("translate")
+    text = f"{found['keys and values kept']:.0f} sentences/s, {found['times']:.1f} × a search that computes all again"
+    return [("translating captions with a beam of 4", text)]
+
+
 def gpu_rows() -> list[tuple[str, str]]:
     """Both recipes' own steps on one GPU."""
     gpu = figures("gpu")
