@@ -194,6 +194,7 @@ PARTS = {
     "tokenizer": tokenizer_rows,
     "prepare": prepare_rows,
     "kneser_ney": kneser_ney_rows,
+    "multi30k-long": multi30k_long_rows,
     "gpu": gpu_rows,
 }
 
