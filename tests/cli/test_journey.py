@@ -114,10 +114,10 @@ def test_a_prompt_through_a_pipe(trained: Path, capsys, monkeypatch) -> None:
 def test_a_pipe_that_is_silent_is_waited_for_with_a_word(trained: Path, capsys, monkeypatch) -> None:
     import threading
 
-    from primer.cli import sample
+    from primer.cli import stdin as piping
 
     reading, writing = os.pipe()
-    monkeypatch.setattr(sample, "PATIENCE", 0.0)
+    monkeypatch.setattr(piping, "PATIENCE", 0.0)
     late = threading.Timer(0.2, lambda: (os.write(writing, b"It was"), os.close(writing)))
     with open(reading, encoding="utf-8") as stdin:
         monkeypatch.setattr(sys, "stdin", stdin)
