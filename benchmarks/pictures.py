@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from readme import figures
 
 PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
-RUNS = {"multi30k": "recipe multi30k", "multi30k-long": "… with train.steps=20000"}
+RUNS = {"multi30k-long": "multi30k with train.steps=20000"}
 GOALS = ((60, 34), (150, 36))
 
 

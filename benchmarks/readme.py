@@ -126,21 +126,9 @@ def kneser_ney_rows() -> list[tuple[str, str]]:
     return [(f"a small GPT-2 on tiny Shakespeare in {size} tokens", text)]
 
 
-def dates_rows() -> list[tuple[str, str]]:
-    """Dates in words."""
-    found = figures("dates")
-    exact = ", ".join(f"{each['exact']:.1%}" for each in found["seeds"])
-    return [
-        (
-            "`dates`: test dates, of years never seen, that are exact",
-            f"{exact}, after {found['seconds']:.0f} s",
-        )
-    ]
-
-
-def multi30k_rows(name: str = "multi30k", what: str = "`multi30k`") -> list[tuple[str, str]]:
+def multi30k_rows() -> list[tuple[str, str]]:
     """English → German, after how many minutes."""
-    curve = figures(name)["curve"]
+    curve = figures("multi30k-long")["curve"]
     last, (low, high) = curve[-1], curve[-1]["interval"]
     reached = [
         f"{goal} after {next(point['minutes'] for point in curve if point['bleu'] >= goal):.0f}"
@@ -149,12 +137,9 @@ def multi30k_rows(name: str = "multi30k", what: str = "`multi30k`") -> list[tupl
     ]
     score = f"BLEU {last['bleu']:.1f} (95 %: {low:.1f}–{high:.1f}) after {last['minutes']:.0f} minutes"
     text = f"{score}; {', '.join(reached)}"
-    return [(f"{what}: Multi30k's test set of 2016, English → German, a beam of 4", text)]
-
-
-def multi30k_long_rows() -> list[tuple[str, str]]:
-    """The same, trained for longer."""
-    return multi30k_rows("multi30k-long", "`multi30k --train.steps=20000`")
+    return [
+        ("`multi30k --train.steps=20000`: Multi30k's test set of 2016, English → German, a beam of 4", text)
+    ]
 
 
 def translation_step_rows() -> list[tuple[str, str]]:
@@ -194,7 +179,8 @@ PARTS = {
     "tokenizer": tokenizer_rows,
     "prepare": prepare_rows,
     "kneser_ney": kneser_ney_rows,
-    "multi30k-long": multi30k_long_rows,
+    "multi30k-long": multi30k_rows,
+    "translate": translate_rows,
     "gpu": gpu_rows,
 }
 
