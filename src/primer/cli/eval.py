@@ -153,7 +153,7 @@ def scored(model: Run, on: str | None, found: Task | None, options: Options) -> 
 
 
 def show(model: Run, results: Sequence[tuple[str | None, Any]], options: Options) -> None:
-    """Texts as lines, tasks in one table; or one JSON object, with `scores` where several were asked for."""
+    """Texts and pairs as lines, tasks in one table; or one JSON object, with `scores` where several were asked for."""
     from primer.cli import scores
 
     own = f"the validation part of {model.config.data.source}"
@@ -165,7 +165,8 @@ def show(model: Run, results: Sequence[tuple[str | None, Any]], options: Options
         rest: dict[str, Any] = found[0] if len(found) == 1 else {"scores": found}
         print(json.dumps({"run": str(model.path), **rest}, ensure_ascii=False))
         return
-    said = [scores.of_text(each, on or own) for on, each in results if isinstance(each, dict)]
+    in_lines = scores.of_pairs if model.config.kind == "translation" else scores.of_text
+    said = [in_lines(each, on or own) for on, each in results if isinstance(each, dict)]
     if tasks := [each for _, each in results if not isinstance(each, dict)]:
         said.append(scores.of_tasks(tasks, model.config.model.context_length))
     print("\n\n".join(said))
@@ -180,7 +181,7 @@ def of_others(options: Options, names: Sequence[str]) -> str:
 
 def on_pairs(model: Run, options: Options) -> int:
     """How well a run translates."""
-    from primer.cli.scores import Ticker, of_pairs
+    from primer.cli.scores import Ticker
 
     if given := of_others(options, TEXTS):
         raise UsageError(
@@ -204,13 +205,7 @@ def on_pairs(model: Run, options: Options) -> int:
                 progress=ticker,
             )
             results.append((on, found))
-    own = f"the validation part of {model.config.data.source}"
-    if options.json:
-        rows = [{"on": on or own, **each} for on, each in results]
-        rest: dict[str, Any] = rows[0] if len(rows) == 1 else {"scores": rows}
-        print(json.dumps({"run": str(model.path), **rest}, ensure_ascii=False))
-    else:
-        print("\n\n".join(of_pairs(each, on or own) for on, each in results))
+    show(model, results, options)
     return 0
 
 
