@@ -180,6 +180,7 @@ PARTS = {
     "prepare": prepare_rows,
     "kneser_ney": kneser_ney_rows,
     "multi30k-long": multi30k_rows,
+    "translation_step": translation_step_rows,
     "translate": translate_rows,
     "gpu": gpu_rows,
 }
