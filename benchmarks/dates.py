@@ -45,13 +45,11 @@ def main() -> None:
                 "exact": round(scored["exact"], 4),
                 "interval": [round(scored[name], 4) for name in ("exact_low", "exact_high")],
                 "pairs": scored["pairs"],
-                "an_example": {"source": SENTENCE, "translation": example.text},
+                "an_example": {"source": SENTENCE, "translation": example},
             }
         )
         low, high = found[-1]["interval"]
-        table.add_row(
-            str(seed), f"{seconds:.0f}", f"{scored['exact']:.2%}", f"{low:.2%}–{high:.2%}", example.text
-        )
+        table.add_row(str(seed), f"{seconds:.0f}", f"{scored['exact']:.2%}", f"{low:.2%}–{high:.2%}", example)
     Console().print(table)
     figures = {
         "seconds": statistics.median(each["seconds"] for each in found),
