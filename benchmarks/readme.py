@@ -142,6 +142,15 @@ def multi30k_rows() -> list[tuple[str, str]]:
     ]
 
 
+def dates_rows() -> list[tuple[str, str]]:
+    """Dates in words → ISO 8601: all seeds together."""
+    seeds = figures("dates")["seeds"]
+    exact = [f"{each['exact']:.1%}" for each in seeds]
+    slowest = max(each["seconds"] for each in seeds) / 60
+    text = f"{', '.join(exact)} exact with three seeds, after {slowest:.1f} minutes"
+    return [(f"`dates`: {seeds[0]['pairs']:,} dates of years that training never saw", text)]
+
+
 def translation_step_rows() -> list[tuple[str, str]]:
     """A training step of the encoder–decoder."""
     found = figures("translation_step")
@@ -179,6 +188,7 @@ PARTS = {
     "tokenizer": tokenizer_rows,
     "prepare": prepare_rows,
     "kneser_ney": kneser_ney_rows,
+    "dates": dates_rows,
     "multi30k-long": multi30k_rows,
     "translation_step": translation_step_rows,
     "translate": translate_rows,
