@@ -9,7 +9,6 @@ from torch import Tensor
 
 from primer.kernels.attention import IMPLEMENTATIONS, attention, cpu
 from primer.kernels.attention.reference import causal_mask
-from primer.kernels.random import keep_mask
 
 SHAPES = [(7, 7, 2, 2), (5, 9, 4, 2), (1, 6, 4, 1), (70, 70, 2, 1)]  # T, S, heads, key heads
 
@@ -100,15 +99,3 @@ def test_no_query_sees_a_later_key() -> None:
         after = attention(q, k, changed, implementation=name)  # type: ignore[arg-type]
         assert torch.equal(before[:, :, :4], after[:, :, :4]), name
         assert not torch.allclose(before[:, :, 4:], after[:, :, 4:]), name
-
-
-def test_keep_mask_keeps_the_promised_share() -> None:
-    torch.manual_seed(0)
-    for p in (0.1, 0.5, 0.9):
-        kept = keep_mask((1000, 999), p, like=torch.empty(0, dtype=torch.float64))
-        deviation = math.sqrt(p * (1 - p) / kept.numel())
-        assert abs(float(kept.mean()) - (1 - p)) < 4 * deviation + 1 / 65536
-        # neighbours, which come from one 64-bit word, are independent
-        flat = kept.flatten()
-        together = float((flat[:-1] * flat[1:]).mean())
-        assert abs(together - (1 - p) ** 2) < 6 * deviation

@@ -17,12 +17,12 @@ class _Dropped(torch.autograd.Function):
         mask = keep_mask(x.shape, p, like=x)
         ctx.save_for_backward(mask)
         ctx.p = p
-        return (x * mask).div_(1 - p)
+        return (x * mask).mul_(1 / (1 - p))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         (mask,) = ctx.saved_tensors
-        return (grads[0] * mask).div_(1 - ctx.p), None
+        return (grads[0] * mask).mul_(1 / (1 - ctx.p)), None
 
 
 def dropout(x: Float[Tensor, "..."], p: float) -> Float[Tensor, "..."]:
