@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from primer.nn.dropout import Dropout, dropout
-from primer.nn.feed_forward import FeedForward
+from primer.nn.feed_forward import FeedForward, relu_in_place
 
 BENDS: dict[str, Any] = {
     "relu": nn.ReLU(),
@@ -88,14 +88,16 @@ def test_no_chance_no_draw() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_relu_writes_over_nothing_that_someone_looks_at() -> None:
+@pytest.mark.parametrize("p", [0.0, 0.3])
+def test_relu_writes_over_nothing_that_someone_looks_at(p: float) -> None:
     """In place while nobody listens; a listener gets values of its own, and everything else is the same."""
     torch.manual_seed(0)
-    network = FeedForward(6, 10, activation="relu").double()
+    network = FeedForward(6, 10, activation="relu", hidden_dropout=p).double()
     x = torch.randn(2, 5, 6, dtype=torch.float64, requires_grad=True)
     seen: dict[str, torch.Tensor] = {}
 
     def run() -> list[torch.Tensor]:
+        torch.manual_seed(1)  # the same is dropped
         out = network(x)
         return [out, *torch.autograd.grad(out.square().sum(), [x, *network.parameters()])]
 
@@ -111,3 +113,17 @@ def test_relu_writes_over_nothing_that_someone_looks_at() -> None:
             torch.testing.assert_close(mine, expected, rtol=1e-12, atol=1e-14)
     assert (seen["mlp_pre"] < 0).any()
     assert torch.equal(seen["mlp_post"], seen["mlp_pre"].relu())
+
+
+def test_hidden_values_are_dropped_in_place_as_elsewhere() -> None:
+    """relu, a mask, 1 / (1 − p): the value and its gradient, and nothing of it while the model only answers."""
+    x = torch.randn(40, 30, dtype=torch.float64, requires_grad=True)
+    found = relu_in_place(x * 1.0, 0.25)
+    kept = (found != 0) | (x <= 0)
+    assert 0.7 < kept[x > 0].double().mean().item() < 0.8
+    torch.testing.assert_close(found, x.relu() * kept / 0.75)
+    d_out = torch.randn_like(x)
+    (mine,) = torch.autograd.grad(found, x, d_out.clone())
+    torch.testing.assert_close(mine, d_out * (x > 0) * kept / 0.75)
+    network = FeedForward(6, 10, activation="relu", hidden_dropout=0.5).eval()
+    assert torch.equal(network(torch.ones(1, 3, 6)), network(torch.ones(1, 3, 6)))

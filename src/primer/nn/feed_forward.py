@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from primer.kernels.random import keep_mask
 from primer.nn.dropout import Dropout
 from primer.nn.probe import Probe
 
@@ -38,28 +39,36 @@ def relu2(x: Float[Tensor, "*B F"]) -> Float[Tensor, "*B F"]:
 
 
 class _ReluInPlace(torch.autograd.Function):
-    """F.relu that writes over what it was given, and over its gradient on the way back."""
+    """max(0, x) ∘ mask / (1 − p), written over x, and its gradient over the one that comes back.
+
+    The gradient passes where the result is positive: there nothing was cut off and nothing dropped.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, p: float) -> Tensor:
         ctx.mark_dirty(x)
-        ctx.save_for_backward(x.relu_())
+        x.relu_()
+        if p:
+            x.mul_(keep_mask(x.shape, p, like=x)).mul_(1 / (1 - p))
+        ctx.save_for_backward(x)
+        ctx.p = p
         return x
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         (positive,) = ctx.saved_tensors
-        return torch.ops.aten.threshold_backward.grad_input(grads[0], positive, 0, grad_input=grads[0])
+        grad = torch.ops.aten.threshold_backward.grad_input(grads[0], positive, 0, grad_input=grads[0])
+        return grad.mul_(1 / (1 - ctx.p)) if ctx.p else grad, None
 
 
-def relu_in_place(x: Float[Tensor, "*B F"]) -> Float[Tensor, "*B F"]:
-    """max(0, x) in x's own memory: for a value that nobody else has, and that one product reads afterwards.
+def relu_in_place(x: Float[Tensor, "*B F"], dropout: float = 0.0) -> Float[Tensor, "*B F"]:
+    """max(0, x), and dropout of it, in x's own memory: for a value that nobody else has, and one product reads.
 
-    A CPU saves two passes over fresh memory, which its system must first hand out page by page. x must be no view of
+    A CPU saves passes over fresh memory, which its system must first hand out page by page. x must be no view of
     another tensor (what a linear layer makes of three axes is one): autograd would copy it.
     """
-    out: Tensor = _ReluInPlace.apply(x)  # type: ignore[no-untyped-call]
+    out: Tensor = _ReluInPlace.apply(x, dropout)  # type: ignore[no-untyped-call]
     return out
 
 
@@ -111,10 +120,11 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Float[Tensor, "B T C"]) -> Float[Tensor, "B T C"]:
         if self.bend is F.relu and x.device.type == "cpu" and not self.looked_into():
-            hidden = relu_in_place(self.expand(x.flatten(0, -2))).unflatten(0, x.shape[:-1])  # (B, T, F)
+            p = self.hidden_dropout.p if self.training else 0.0
+            hidden = relu_in_place(self.expand(x.flatten(0, -2)), p).unflatten(0, x.shape[:-1])  # (B, T, F)
         else:
-            hidden = self.mlp_post(self.bend(self.mlp_pre(self.expand(x))))  # (B, T, F)
-        return self.mlp_out(self.dropout(self.contract(self.hidden_dropout(hidden))))
+            hidden = self.hidden_dropout(self.mlp_post(self.bend(self.mlp_pre(self.expand(x)))))
+        return self.mlp_out(self.dropout(self.contract(hidden)))
 
     def looked_into(self) -> bool:
         """Whether someone has a use for what is between the layers, or a compiler arranges it in its own way."""
