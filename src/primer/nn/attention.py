@@ -115,7 +115,7 @@ class MultiHeadAttention(Heads):
         self.n_kv_heads = n_kv_heads or n_heads
         self.d_k = d_k or self.d_head
         self.rotary = rotary
-        self.widths = ((n_heads + self.n_kv_heads) * self.d_k, self.n_kv_heads * self.d_head)
+        self.widths = (n_heads * self.d_k, self.n_kv_heads * self.d_k, self.n_kv_heads * self.d_head)
         self.qkv = nn.Linear(d_model, sum(self.widths), bias=qkv_bias)
         self.qk_norm = make_norm(qk_norm, self.d_k, gain=False, bias=False) if qk_norm else None
 
@@ -134,13 +134,19 @@ class MultiHeadAttention(Heads):
         self, x: Float[Tensor, "B T C"], start: int = 0
     ) -> tuple[Float[Tensor, "B H T D"], Float[Tensor, "B Hkv T D"], Float[Tensor, "B Hkv T Dv"]]:
         """Queries, keys and values of every head; the first token stands at position `start`."""
-        qk, v = self.qkv(x).split(self.widths, dim=-1)
-        qk, v = qk.unflatten(-1, (-1, self.d_k)), v.unflatten(-1, (-1, self.d_head))  # (B, T, heads, D)
-        if self.qk_norm:
-            qk = self.qk_norm(qk)
-        if self.rotary:
-            qk = self.rotary(qk, start)
-        q, k = qk.split([self.n_heads, self.n_kv_heads], dim=2)
+        qkv = self.qkv(x)
+        if self.qk_norm or self.rotary:  # on queries and keys at once
+            qk, v = qkv.split([sum(self.widths[:2]), self.widths[2]], dim=-1)
+            qk = qk.unflatten(-1, (-1, self.d_k))  # (B, T, heads, D)
+            if self.qk_norm:
+                qk = self.qk_norm(qk)
+            if self.rotary:
+                qk = self.rotary(qk, start)
+            q, k = qk.split([self.n_heads, self.n_kv_heads], dim=2)
+        else:
+            q, k, v = qkv.split(self.widths, dim=-1)
+            q, k = q.unflatten(-1, (-1, self.d_k)), k.unflatten(-1, (-1, self.d_k))
+        v = v.unflatten(-1, (-1, self.d_head))
         return self.q(q.transpose(1, 2)), self.k(k.transpose(1, 2)), self.v(v.transpose(1, 2))
 
 
