@@ -143,11 +143,11 @@ class MultiHeadAttention(Heads):
             if self.rotary:
                 qk = self.rotary(qk, start)
             q, k = qk.split([self.n_heads, self.n_kv_heads], dim=2)
+            q, k, v = (each.transpose(1, 2) for each in (q, k, v.unflatten(-1, (-1, self.d_head))))
         else:
-            q, k, v = qkv.split(self.widths, dim=-1)
-            q, k = q.unflatten(-1, (-1, self.d_k)), k.unflatten(-1, (-1, self.d_k))
-        v = v.unflatten(-1, (-1, self.d_head))
-        return self.q(q.transpose(1, 2)), self.k(k.transpose(1, 2)), self.v(v.transpose(1, 2))
+            Hkv = self.n_kv_heads
+            q, k, v = split_heads(qkv, (self.n_heads, self.d_k), (Hkv, self.d_k), (Hkv, self.d_head))
+        return self.q(q), self.k(k), self.v(v)
 
 
 class CrossAttention(Heads):
@@ -188,11 +188,26 @@ class CrossAttention(Heads):
         memory: Memory,
         seen: Bool[Tensor, "B S"] | None = None,
     ) -> Float[Tensor, "B T C"]:
-        q = self.queries(x).unflatten(-1, (self.n_heads, self.d_k)).transpose(1, 2)
+        (q,) = split_heads(self.queries(x), (self.n_heads, self.d_k))
         return self.merge(self.q(q), *memory, seen)
 
     def remember(self, encoded: Float[Tensor, "B S C"]) -> Memory:
         """Keys and values of the source."""
-        k, v = self.keys_values(encoded).split([self.n_heads * self.d_k, self.n_heads * self.d_head], dim=-1)
-        k, v = k.unflatten(-1, (-1, self.d_k)), v.unflatten(-1, (-1, self.d_head))
-        return self.k(k.transpose(1, 2)), self.v(v.transpose(1, 2))
+        k, v = split_heads(self.keys_values(encoded), (self.n_heads, self.d_k), (self.n_heads, self.d_head))
+        return self.k(k), self.v(v)
+
+
+def split_heads(x: Float[Tensor, "B T C"], *parts: tuple[int, int]) -> tuple[Float[Tensor, "B _ T _"], ...]:
+    """What lies side by side in x: so many heads, each so wide; and so on for each of `parts`.
+
+    Heads of one width are told apart before they are split: then autograd writes their gradients down once, not twice.
+    """
+    heads, widths = zip(*parts, strict=True)
+    if len(set(widths)) == 1:
+        pieces = x.unflatten(-1, (-1, widths[0])).split(list(heads), dim=2)
+    else:
+        pieces = tuple(
+            piece.unflatten(-1, part)
+            for piece, part in zip(x.split([h * width for h, width in parts], dim=-1), parts, strict=True)
+        )
+    return tuple(piece.transpose(1, 2) for piece in pieces)  # (B, heads, T, width) each
