@@ -58,7 +58,9 @@ class BlockAttention(torch.autograd.Function):
         q, k, v, *saved = ctx.saved_tensors
         d_out = grads[0] / ctx.keep if ctx.keep < 1 else grads[0]
         parts = blocks(q.shape[1], k.shape[1], ctx.causal)
-        dqs, dk, dv = [], torch.zeros_like(k), torch.zeros_like(v)
+        dqs: list[Tensor] = []
+        if len(parts) > 1:
+            dk, dv = torch.zeros_like(k), torch.zeros_like(v)
         for number, (start, stop, seen) in enumerate(parts):
             p, kept = saved[2 * number : 2 * number + 2]
             d_block = d_out[:, start:stop]
