@@ -45,8 +45,6 @@ class LinearCrossEntropy(torch.autograd.Function):
         db = None if bias is None else torch.zeros_like(bias)
         rows = max(1, min(chunk // V, LEAST_ROWS if V * LEAST_ROWS > CACHED else CACHED // V))
         share = label_smoothing / V
-        spread = label_smoothing and not soft_cap  # ε / V of every token, by way of sums
-        mean = weight.mean(0) if spread else None
         logits = h.new_empty(V * min(rows, n))
         for start in range(0, n, rows):
             here = slice(start, start + rows)
@@ -61,9 +59,7 @@ class LinearCrossEntropy(torch.autograd.Function):
                 z.mul_(soft_cap)
             wanted = t, torch.arange(len(t), device=t.device)
             total -= (1 - label_smoothing) * z[wanted].sum()
-            if mean is not None:
-                total -= label_smoothing * (h_chunk @ mean).sum()
-            elif label_smoothing:
+            if soft_cap and share:
                 total -= share * z.sum()
             highest = z.amax(0)
             e = z.sub_(highest).exp_()
@@ -74,7 +70,7 @@ class LinearCrossEntropy(torch.autograd.Function):
             # From here on, e becomes n·sums·dz.
             e[wanted] -= (1 - label_smoothing) * sums
             if slope is not None:
-                if label_smoothing:
+                if share:
                     e -= share * sums
                 e *= slope
             factor = 1 / (n * sums[:, None])
@@ -82,12 +78,12 @@ class LinearCrossEntropy(torch.autograd.Function):
             dw.addmm_(e, h_chunk * factor, beta=min(start, 1))  # the first one overwrites
             if db is not None:
                 db += (e @ factor)[:, 0]
-        if spread:
-            if bias is not None:
-                total -= n * label_smoothing * bias.mean()
+        if share and not soft_cap:  # what every token has of y, for all positions at once
+            w_sum, h_sum = weight.sum(0), h.sum(0)
+            total -= share * (w_sum @ h_sum if bias is None else w_sum @ h_sum + n * bias.sum())
             if gradient:
-                dh -= share / n * weight.sum(0)
-                dw -= share / n * h.sum(0)
+                dh -= share / n * w_sum
+                dw -= share / n * h_sum
                 if db is not None:
                     db -= share
         ctx.gradients = dh, dw, db
