@@ -1,5 +1,6 @@
 """Scores of a run on pairs: BLEU by sacrebleu; of other pairs, how they are read, and in which direction."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 import sacrebleu
 
 import primer
-from primer.errors import DataError, UsageError
+from primer.errors import DataError, SurroundingsError, UsageError
 from primer.recipes import pair_scores
 from primer.recipes.pair_scores import PairReading, pairs_of
 from primer.recipes.translating import Translated
@@ -55,6 +56,15 @@ def test_scores_are_sacrebleus(run: primer.Run, tmp_path: Path, monkeypatch: pyt
 
 
 PAIRS = [("12", "21"), ("345", "543")]
+
+
+def test_without_sacrebleu_nothing_is_translated_first(
+    run: primer.Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "sacrebleu", None)
+    monkeypatch.setattr(pair_scores, "score_pairs", None)
+    with pytest.raises(SurroundingsError, match="sacrebleu"):
+        run.evaluate_pairs("test")
 
 
 def files(folder: Path, name: str = "a") -> tuple[Path, Path]:

@@ -14,7 +14,7 @@ from primer.corpus.parallel_readers import WITH_FIELDS
 from primer.corpus.readers import unpacked_suffix
 from primer.data.pairs import Pairs, Sentences, evaluation_pairs, within
 from primer.errors import DataError, UsageError
-from primer.evals.bleu import bleu, chrf, exact
+from primer.evals.bleu import bleu, chrf, exact, metrics
 from primer.evals.likelihood import Progress
 from primer.evals.pair_perplexity import score_pairs
 from primer.recipes.config import PairsConfig, as_translation
@@ -51,6 +51,7 @@ def score_pairs_of(
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """See `Run.evaluate_pairs`."""
+    metrics()  # what is missing is said now, not after minutes of translating
     config, tokenizer = as_translation(run.config), run.tokenizer
     pairs = pairs_of(run, text, target, how or PairReading())
     longest = config.model.context_length
