@@ -14,8 +14,8 @@ ROW = 256
 def keep_mask(shape: torch.Size | tuple[int, ...], dropout: float, *, like: Tensor) -> Float[Tensor, "..."]:
     """1 with probability 1 − dropout, else 0, from torch's generator of the CPU.
 
-    One random byte decides an element: it is dropped below a threshold of dropout · 256, which is rounded down or up at
-    random, for each row of 256 elements anew, so that the chance of every element is exact.
+    One random byte decides an element: below a threshold, 256 · the rarer chance, it is what is rarer, dropped or kept.
+    That is rounded down or up at random, for each row of 256 elements anew, so that every chance is met.
     The mask has the dtype of `like`: to multiply by numbers is four times as fast as by booleans.
     """
     count = math.prod(shape)
