@@ -1,0 +1,111 @@
+"""Scales that numbers share: of a whole tensor, of a row, or of a block (OCP Microscaling Formats 1.0; NVFP4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from primer.floats import plain
+from primer.floats.formats import BlockFormat, Element, FloatFormat
+
+Scaling = Literal["none", "tensor", "row"]
+
+ScaleRule = Literal["floor", "even", "ceil"]
+"""How a power of two is found for a block whose largest magnitude is amax (`mx_exponent`)."""
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Numbers in rows that share a scale each, and how to put them back."""
+
+    rows: Float[Tensor, "G N"]
+    shape: torch.Size
+    """Of the tensor whose axis is the last one by now."""
+    axis: int
+    padding: int
+    """Zeros at the end of each row of the tensor."""
+
+
+def grouped(
+    x: Float[Tensor, "*N"], scaling: Literal["tensor", "row", "block"], block: int, axis: int
+) -> Groups:
+    """x cut into the rows of one scale each: all of it, or along `axis` the whole length or a block at a time."""
+    if scaling == "tensor":
+        return Groups(x.reshape(1, -1), x.shape, -1, 0)
+    moved = x.movedim(axis, -1)
+    length = moved.shape[-1]
+    size = block if scaling == "block" else length
+    padding = -length % size
+    padded = F.pad(moved, (0, padding)) if padding else moved
+    return Groups(padded.reshape(-1, size), padded.shape, axis, padding)
+
+
+def ungrouped(rows: Float[Tensor, "G N"], groups: Groups) -> Float[Tensor, "*N"]:
+    """The tensor again."""
+    x = rows.view(groups.shape)
+    x = x[..., : x.shape[-1] - groups.padding] if groups.padding else x
+    return x.movedim(-1, groups.axis)
+
+
+def largest_scales(largest: Float[Tensor, " G"], form: Element) -> Float[Tensor, " G"]:
+    """The scale with which the largest number becomes the format's largest; 1 for zeros, NaN where it is not finite."""
+    scale = largest / float(form.largest)
+    scale = torch.where(largest == 0, 1.0, scale.clamp(min=torch.finfo(scale.dtype).tiny))
+    return torch.where(torch.isfinite(largest), scale, torch.nan)
+
+
+def block_scales(
+    largest: Float[Tensor, " G"], form: BlockFormat, rule: ScaleRule = "floor"
+) -> Float[Tensor, " G"]:
+    """What each block is divided by, as its codes say it; NaN for one with a number that is not finite."""
+    if form.tensor_scale:
+        codes, shared = nested_scales(largest, form)
+        return codes * shared
+    exponent = mx_exponent(largest, form, rule)
+    scale = torch.ldexp(torch.ones_like(largest), exponent)
+    return torch.where(torch.isfinite(largest), scale, torch.nan)
+
+
+def mx_exponent(largest: Float[Tensor, " G"], form: BlockFormat, rule: ScaleRule) -> Int[Tensor, " G"]:
+    """The exponent of a block's scale X = 2^exponent, within E8M0's −127 … 127.
+
+    floor: floor(log2 amax) − emax, OCP MX 1.0 §6.3; the top of a block is clipped where amax / X lies between the
+    element's largest number and the next power of two. even: the same of amax rounded to the element's mantissa first,
+    so that what would be rounded up to that power is not clipped (as torchao and microxcaling call it). ceil: the least
+    power of two with which nothing is clipped (Mishra et al. 2025, "Recipes for pre-training LLMs with MXFP8").
+    A block of zeros has the least exponent.
+    """
+    element = form.element
+    if rule == "ceil":
+        mantissa, exponent = torch.frexp(largest.double() / float(element.largest))
+        exponent = exponent - (mantissa == 0.5).to(exponent.dtype)  # 2^(exponent−1) itself
+    else:
+        if rule == "even":
+            M = element.mantissa_bits if isinstance(element, FloatFormat) else element.bits - 2
+            digits = FloatFormat(f"e11m{M}", 11, M, 1023)
+            largest = plain.quantize(largest.double(), digits, "nearest", "ieee")
+        exponent = torch.frexp(largest)[1] - 1 - element.greatest_exponent
+    exponent = torch.where(largest == 0, -127, exponent)
+    return exponent.clamp(-127, 127).to(torch.int32)
+
+
+def nested_scales(
+    largest: Float[Tensor, " G"], form: BlockFormat
+) -> tuple[Float[Tensor, " G"], Float[Tensor, ""]]:
+    """NVFP4's two: of each block, as one of E4M3's numbers, and of the tensor, in fp32.
+
+    g = amax / (6 · 448), s_b = E4M3(amax_b / (6 · g)), x ≈ q · s_b · g: so the block with the tensor's largest number
+    has the largest scale that E4M3 can say. A block whose own scale is rounded to 0 becomes zeros.
+    """
+    scale, element = float(form.scale.largest), float(form.element.largest)
+    finite = torch.isfinite(largest)
+    of_all = torch.where(finite, largest, 0.0).amax() if largest.numel() else largest.new_zeros(())
+    shared = torch.where(of_all > 0, of_all / (element * scale), 1.0)
+    own = plain.quantize((largest / (element * shared)).float(), form.scale, "nearest", "saturate")
+    own = torch.where(finite, own, torch.nan)
+    return own.to(largest.dtype), shared

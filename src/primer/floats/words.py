@@ -1,0 +1,122 @@
+"""A format as it looks from inside fp32 or fp64: the few integers with which a word is rounded without leaving it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+
+from primer.floats.codec import encode
+from primer.floats.formats import FORMATS, Element, FloatFormat, IntFormat, Overflow, Rounding
+
+
+@dataclass(frozen=True)
+class Word:
+    """How numbers are held while they are rounded: in fp32 or fp64."""
+
+    form: FloatFormat
+
+    @property
+    def mantissa_bits(self) -> int:
+        """Of the word."""
+        return self.form.mantissa_bits
+
+    @property
+    def infinity(self) -> int:
+        """The word for +infinity; those above it, up to the sign bit, are NaN."""
+        return self.form.last_number + 1
+
+    @property
+    def nan(self) -> int:
+        """A quiet NaN."""
+        return self.infinity | 1 << (self.mantissa_bits - 1)
+
+
+FP32, FP64 = Word(FORMATS["fp32"]), Word(FORMATS["fp64"])
+
+Pair = tuple[int, int]
+"""For a positive number, and for a negative one."""
+
+
+@dataclass(frozen=True)
+class Constants:
+    """All that rounding needs to know of a format. Numbers are bit patterns of the word, without its sign.
+
+    A word with the exponent field e has `dropped` + max(0, `least_field` − e) bits more than the format keeps.
+    """
+
+    dropped: int
+    """Bits of the mantissa that a normal number of the format has no place for."""
+    least_field: int
+    """The exponent field, in the word, of the format's smallest normal number."""
+    smallest: int
+    """The smallest number above zero."""
+    half_of_smallest: int
+    largest: Pair
+    beyond: Pair
+    """What a number becomes that is too large."""
+    infinity: Pair
+    """What infinity becomes."""
+    keeps_negative_zero: bool
+    signed: bool
+    """Where it is not, what is negative becomes NaN, and zero the smallest number."""
+
+
+@lru_cache(maxsize=256)
+def constants(form: Element, word: Word, rounding: Rounding, overflow: Overflow) -> Constants:
+    """The constants of a format that lies within the word's (`fits`)."""
+
+    def bits(number: Fraction) -> int:
+        return encode(number, word.form)
+
+    largest, special = bits(form.largest), word.nan
+    limits = (largest, largest)
+    if isinstance(form, IntFormat):
+        limits = (largest, bits(-form.lowest))
+    elif form.has_infinity:
+        special = word.infinity
+    clips = overflow == "saturate" or not (form.has_infinity or form.has_nan)
+    gone = limits if clips else (special, special)
+    digits, least = inside(form)
+    return Constants(
+        dropped=word.mantissa_bits - digits,
+        least_field=least + word.form.bias,
+        smallest=bits(form.smallest),
+        half_of_smallest=bits(form.smallest / 2),
+        largest=limits,
+        beyond=(
+            limits[0] if rounding in ("toward-zero", "down") else gone[0],
+            limits[1] if rounding in ("toward-zero", "up") else gone[1],
+        ),
+        infinity=gone,
+        keeps_negative_zero=isinstance(form, FloatFormat) and form.specials != "fnuz",
+        signed=form.signed,
+    )
+
+
+def inside(form: Element) -> Pair:
+    """Mantissa bits, and the least exponent. Integers are numbers that are subnormal everywhere: all have one step."""
+    if isinstance(form, IntFormat):
+        return form.bits - 1, form.bits - 1 - form.fraction_bits
+    return form.mantissa_bits, form.least_exponent
+
+
+def holds(form: Element, word: Word) -> bool:
+    """Whether a format has every number that the word can hold, so that nothing is left to round."""
+    inner = word.form
+    return (
+        isinstance(form, FloatFormat)
+        and form.mantissa_bits >= inner.mantissa_bits
+        and form.smallest <= inner.smallest
+        and form.largest >= inner.largest
+    )
+
+
+def fits(form: Element, word: Word) -> bool:
+    """Whether the word holds every number of a format, with a bit to spare, and exponents that begin no later.
+
+    fp64 has a bit to spare for all of them but those that it is rounded to as it is (`holds`).
+    """
+    digits, least = inside(form)
+    inner = word.form
+    return digits < inner.mantissa_bits and least >= inner.least_exponent and form.largest <= inner.largest

@@ -1,0 +1,218 @@
+"""Every way of rounding a tensor against ml_dtypes, torch, and the exact codec."""
+
+import numpy as np
+import pytest
+import torch
+
+from oracles import ML_DTYPES, TORCH, fp32_patterns, gaussians, same
+from primer.errors import UsageError
+from primer.floats import codec
+from primer.floats.formats import FORMATS, INTEGERS, Overflow, Rounding, element
+from primer.floats.tensor import quantize, straight_through
+
+ROUNDINGS: tuple[Rounding, ...] = ("nearest", "nearest-away", "toward-zero", "up", "down", "stochastic")
+OWN = ("e3m4", "e2m2fn", "e4m3fnuzb11", "e8m10", "e6m9")
+FORMS = [name for name in (*FORMATS, *INTEGERS, *OWN) if name not in ("fp64", "fp32")]
+FAST = [name for name in FORMS if name != "e8m0"]
+"""Those that the fused loops know: all but E8M0, whose smallest number is subnormal in fp32."""
+
+
+def bits(x: torch.Tensor) -> torch.Tensor:
+    """Words, with one for every NaN."""
+    whole = torch.int32 if x.dtype == torch.float32 else torch.int64
+    return torch.where(x.isnan(), -1, x.view(whole))
+
+
+@pytest.fixture(scope="module")
+def words() -> torch.Tensor:
+    """Ten million fp32 words, and the special ones."""
+    return fp32_patterns(10_000_000)
+
+
+@pytest.mark.parametrize("name", [name for name in ML_DTYPES if name != "e8m0"])
+def test_ten_million_words_are_ml_dtypes_own(name: str, words: torch.Tensor) -> None:
+    with np.errstate(all="ignore"):
+        theirs = torch.from_numpy(words.numpy().astype(ML_DTYPES[name]).astype(np.float32))
+    mine = quantize(words, name, overflow="ieee", implementation="fused")
+    if not element(name).has_nan:  # ours stays one, theirs becomes −0
+        theirs[words.isnan()] = torch.nan
+    assert torch.equal(bits(mine), bits(theirs))
+
+
+@pytest.mark.parametrize("name", TORCH)
+def test_ten_million_words_are_torchs_own(name: str, words: torch.Tensor) -> None:
+    dtype, overflow = TORCH[name]
+    mine = quantize(words, name, overflow=overflow, implementation="fused")
+    assert torch.equal(bits(mine), bits(words.to(dtype).float()))
+
+
+@pytest.mark.parametrize("rounding", ROUNDINGS)
+@pytest.mark.parametrize("name", FAST)
+def test_the_fused_loop_gives_the_plain_ones_bits(name: str, rounding: Rounding) -> None:
+    x = fp32_patterns(200_000, seed=2)
+    for overflow in ("saturate", "ieee"):
+        how = {"overflow": overflow, "seed": 0x1234567890ABCDEF}
+        plain = quantize(x, name, rounding, implementation="plain", **how)
+        assert torch.equal(bits(quantize(x, name, rounding, implementation="fused", **how)), bits(plain))
+
+
+@pytest.mark.parametrize("rounding", [rounding for rounding in ROUNDINGS if rounding != "stochastic"])
+@pytest.mark.parametrize("name", FORMS)
+def test_the_exact_codec_judges_a_hundred_thousand_numbers(name: str, rounding: Rounding) -> None:
+    form = element(name)
+    x = gaussians(5_000 if name in OWN else 100_000, seed=3)
+    mine = quantize(x, name, rounding).numpy()
+    exact = said_by([codec.encode(each, form, rounding) for each in x.tolist()], name)
+    equal = same(mine, exact)
+    assert equal.all(), (x[~equal][:3], mine[~equal][:3], exact[~equal][:3])
+
+
+def said_by(codes: list[int], name: str) -> np.ndarray:
+    """The numbers behind codes."""
+    numbers = {code: float(codec.decode(code, element(name))) for code in set(codes)}
+    with np.errstate(over="ignore"):
+        return np.array([numbers[code] for code in codes], dtype=np.float32)
+
+
+@pytest.mark.parametrize("overflow", ["saturate", "ieee"])
+@pytest.mark.parametrize("rounding", [rounding for rounding in ROUNDINGS if rounding != "stochastic"])
+@pytest.mark.parametrize("name", FORMS)
+def test_the_exact_codec_judges_the_ends_of_the_range(
+    name: str, rounding: Rounding, overflow: Overflow
+) -> None:
+    form = element(name)
+    top, least, step = float(form.largest), float(form.smallest), float(codec.ulp(form.largest, form))
+    marks = [top, top + step / 2, top + step, top * 2, least, least / 2, least * 1.5, least / 4, 0.0, np.inf]
+    x = np.array([near for mark in marks for near in around(mark)], dtype=np.float32)
+    x = torch.from_numpy(np.concatenate([x, -x]))
+    mine = quantize(x, name, rounding, overflow=overflow).numpy()
+    exact = said_by([codec.encode(each, form, rounding, overflow=overflow) for each in x.tolist()], name)
+    equal = same(mine, exact)
+    assert equal.all(), (x[~equal][:3], mine[~equal][:3], exact[~equal][:3])
+
+
+def around(mark: float) -> tuple[np.float32, ...]:
+    """A number in fp32 and its neighbours."""
+    with np.errstate(over="ignore"):
+        here = np.float32(mark)
+        return (np.nextafter(here, np.float32(-np.inf)), here, np.nextafter(here, np.float32(np.inf)))
+
+
+@pytest.mark.parametrize("name", ["fp16", "bf16", "e4m3", "e5m2", "e2m1", "int8"])
+def test_float64_is_rounded_once(name: str) -> None:
+    form = element(name)
+    x = torch.from_numpy(gaussians(3000, seed=4).numpy().astype(np.float64))
+    x = torch.cat([x, x + x * 2.0**-40])
+    x = torch.cat([x, torch.tensor([1 + 2.0**-11 + 2.0**-40, 1 + 2.0**-4 + 2.0**-40], dtype=torch.float64)])
+    exact = torch.tensor([float(codec.quantize(each, form)) for each in x.tolist()], dtype=torch.float64)
+    assert torch.equal(bits(quantize(x, name)), bits(exact))
+    if name == "fp16":
+        assert quantize(x[-2:], name)[0] == 1 + 2.0**-10
+        assert x[-2].to(torch.float16) == 1  # torch goes by way of float32
+
+
+def test_halves_are_rounded_from_their_own_dtype() -> None:
+    x = torch.arange(1 << 16, dtype=torch.int32).to(torch.int16).view(torch.float16)
+    mine = quantize(x, "e5m2", overflow="ieee")
+    assert mine.dtype == torch.float16
+    assert torch.equal(bits(mine.float()), bits(x.to(torch.float8_e5m2).float()))
+
+
+@pytest.mark.parametrize("name", ["e8m10", "e6m9", "fp32", "tf32"])
+def test_formats_as_wide_as_fp32_leave_numbers_of_fewer_digits_alone(name: str) -> None:
+    x = fp32_patterns(0)[: 1 << 16]  # bf16's numbers
+    mine = quantize(x, name)
+    fine = (x.abs() >= float(element(name).smallest_normal)) & (x.abs() <= float(element(name).largest))
+    assert torch.equal(mine[fine], x[fine])
+
+
+@pytest.mark.parametrize(
+    ("name", "low", "high"), [("e2m1", 1.0, 1.5), ("bf16", 1.0, 1 + 2.0**-7), ("fp16", 0.0, 2.0**-24)]
+)
+@pytest.mark.parametrize("implementation", ["plain", "fused"])
+def test_stochastic_rounding_is_unbiased(name: str, low: float, high: float, implementation: str) -> None:
+    """The share that goes up is a binomial count: a bias of .005 would be seen in all but one of 10^6 tests.
+
+    With n = 10^6 draws and any p the standard deviation of the share is at most .0005. The bound is 5 of them: of right
+    code it fails once in 2·10^6 tests, and a share that is off by .005 stays below it with a probability of 3·10^-7.
+    """
+    n = 1_000_000
+    for part in (0.03, 0.25, 0.5, 0.9):
+        for sign in (1, -1):
+            x = torch.full((n,), sign * (low + part * (high - low)), dtype=torch.float32)
+            p = (abs(float(x[0])) - low) / (high - low)  # of what fp32 has made of it
+            mine = quantize(x, name, "stochastic", seed=int(part * 100), implementation=implementation)
+            assert set(mine.abs().tolist()) == {low, high}
+            share = float((mine.abs() == high).double().mean())
+            assert abs(share - p) < 5 * (p * (1 - p) / n) ** 0.5
+
+
+def test_chance_depends_on_the_seed_alone() -> None:
+    x = gaussians(100_000)
+    a, b, c = (quantize(x, "e4m3", "stochastic", seed=seed) for seed in (1, 1, 2))
+    assert torch.equal(a, b)
+    assert not torch.equal(a, c)
+    torch.manual_seed(5)
+    first = quantize(x, "e4m3", "stochastic")
+    assert not torch.equal(first, quantize(x, "e4m3", "stochastic"))
+    torch.manual_seed(5)
+    assert torch.equal(first, quantize(x, "e4m3", "stochastic"))
+
+
+@pytest.mark.parametrize("rounding", ["nearest", "stochastic"])
+def test_threads_change_nothing(rounding: Rounding) -> None:
+    x = gaussians(300_000)
+    one = quantize(x, "e4m3", rounding, seed=7, implementation="fused")
+    scaled = quantize(x.view(300, 1000), "e4m3", rounding, scaling="row", seed=7, implementation="fused")
+    torch.set_num_threads(3)
+    try:
+        assert torch.equal(quantize(x, "e4m3", rounding, seed=7, implementation="fused"), one)
+        again = quantize(x.view(300, 1000), "e4m3", rounding, scaling="row", seed=7, implementation="fused")
+        assert torch.equal(again, scaled)
+    finally:
+        torch.set_num_threads(1)
+
+
+def test_strange_tensors() -> None:
+    assert quantize(torch.empty(0), "e4m3").shape == (0,)
+    assert quantize(torch.empty(3, 0), "mxfp4").shape == (3, 0)
+    assert quantize(torch.tensor(0.1), "e4m3").shape == ()
+    x = gaussians(60_000).view(200, 300)
+    for strange in (x.T, x[::2, 1::3], x.expand(2, 200, 300)):
+        assert torch.equal(quantize(strange, "e4m3"), quantize(strange.contiguous(), "e4m3"))
+
+
+@pytest.mark.parametrize("size", [10, 100_000])
+def test_results_may_be_written_over_the_numbers(size: int) -> None:
+    x = gaussians(size)
+    wanted = quantize(x, "e4m3")
+    assert quantize(x, "e4m3", out=x) is x
+    assert torch.equal(x, wanted)
+
+
+def test_gradients_go_straight_through() -> None:
+    x = gaussians(50).requires_grad_()
+    straight_through(x, "e2m1").backward(torch.arange(50.0))
+    assert x.grad is not None
+    assert torch.equal(x.grad, torch.arange(50.0))
+    assert not quantize(x, "e2m1").requires_grad
+
+
+def test_an_implementation_that_does_not_do_it_says_so() -> None:
+    x = torch.randn(10)
+    with pytest.raises(UsageError, match="fused rounding is for float32"):
+        quantize(x.double(), "e4m3", implementation="fused")
+    with pytest.raises(UsageError, match="torch has no cast"):
+        quantize(x, "e4m3", implementation="native")
+    with pytest.raises(UsageError, match="brings its own scales"):
+        quantize(x, "mxfp4", scaling="row")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("rounding", ROUNDINGS)
+@pytest.mark.parametrize("name", ["bf16", "e4m3", "e5m2", "e2m1", "int8"])
+def test_a_gpu_gives_the_same_bits(name: str, rounding: Rounding) -> None:
+    x = fp32_patterns(100_000, seed=5)
+    there = quantize(x.cuda(), name, rounding, seed=9).cpu()
+    assert torch.equal(bits(there), bits(quantize(x, name, rounding, seed=9, implementation="plain")))
