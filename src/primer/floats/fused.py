@@ -20,7 +20,7 @@ from jaxtyping import Float
 from numba import njit, uint32
 from torch import Tensor
 
-from primer.floats.formats import Element, Overflow, Rounding
+from primer.floats.formats import Element, FloatFormat, Overflow, Rounding
 from primer.floats.words import FP32, constants
 
 ALONE = 1 << 15
@@ -189,6 +189,15 @@ def _group_largest(x: Any, out: Any) -> None:
         out[g] = most
 
 
+@compiled
+def _matmul(a: Any, b: Any, out: Any, c: Any) -> None:
+    for i in range(a.shape[0]):
+        for k in range(a.shape[1]):
+            for j in range(b.shape[1]):
+                total = np.float32(out[i, j] + np.float32(a[i, k] * b[k, j]))
+                out[i, j] = np.uint32(rounded(total.view(np.uint32), c)).view(np.float32)
+
+
 def quantize(
     x: Float[Tensor, "*N"],
     form: Element,
@@ -249,6 +258,16 @@ def group_largest(x: Float[Tensor, "G N"]) -> Float[Tensor, " G"]:
     out = x.new_empty(len(x))
     words, results = x.detach().numpy().view(np.uint32), out.numpy().view(np.uint32)
     in_slices(len(words), lambda part: _group_largest(words[part], results[part]), x.shape[1])
+    return out
+
+
+def matmul(a: Float[Tensor, "M K"], b: Float[Tensor, "K N"], form: FloatFormat) -> Float[Tensor, "M N"]:
+    """`accumulate.matmul` of float32 on a CPU."""
+    a, b = a.contiguous(), b.contiguous()
+    out = a.new_zeros(a.shape[0], b.shape[1])
+    c = packed(form, "nearest", form.overflow)
+    left, right, results = (t.detach().numpy() for t in (a, b, out))
+    in_slices(len(a), lambda part: _matmul(left[part], right, results[part], c), a.shape[1] * b.shape[1])
     return out
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from primer.data.batches import Batch, BatchStream, Stream, TokenSequence, evalu
 from primer.data.shards import ShardDirectory
 from primer.errors import DataError
 from primer.evals.likelihood import at_once
+from primer.floats.formats import element
 from primer.models.config import GPTConfig, TransformerConfig
 from primer.models.gpt import GPT
 from primer.nn.probe import STACKS
@@ -22,7 +24,8 @@ from primer.training.config import OptimConfig
 from primer.training.distributed import World
 from primer.training.loop import Trainer
 from primer.training.optim import AdamW, Muon, Optimizer, Optimizers, decay_groups
-from primer.training.precision import Precision
+from primer.training.optim_in_format import AdamWInFormat
+from primer.training.precision import Precision, in_formats
 from primer.training.schedule import schedule
 
 LEAST_REACH = 0.1
@@ -33,6 +36,7 @@ def build_model(config: RunConfig, shards: ShardDirectory, device: torch.device)
     """The model with fresh weights, which depend on the seed alone (they are drawn on the CPU)."""
     torch.manual_seed(config.seed)
     model = GPT(config.model)
+    in_formats(model, config.precision)
     if model.counts is not None:
         model.counts.fit(torch.from_numpy(shards.tokens("train")[:].astype(np.int64)))
     return model.to(device)
@@ -64,8 +68,22 @@ def build_optimizer(config: AnyConfig, model: nn.Module) -> Optimizer:
         decayed, plain = (chosen, []) if optim.decay_all else decay_groups(chosen)
         for group, decay in ((decayed, optim.weight_decay), (plain, 0.0)):
             if group:
-                members.append(AdamW(group, lr=lr, betas=optim.betas, eps=optim.eps, weight_decay=decay))
+                members.append(
+                    adamw(
+                        group,
+                        config.precision.optimizer,
+                        lr=lr,
+                        betas=optim.betas,
+                        eps=optim.eps,
+                        weight_decay=decay,
+                    )
+                )
     return Optimizers(members)
+
+
+def adamw(group: list[tuple[str, nn.Parameter]], form: str, **how: Any) -> Optimizer:
+    """AdamW, whose state lives in a format where one is named."""
+    return AdamWInFormat(group, element(form), **how) if form else AdamW(group, **how)
 
 
 def adamw_rate(optim: OptimConfig, name: str) -> float:
@@ -219,10 +237,11 @@ def assemble(
         places=places,
         shape=shape,
         clip=config.optim.clip,
-        precision=Precision(device, devices.autocast_dtype(device, train.precision)),
+        precision=Precision(device, devices.autocast_dtype(device, train.precision), config.precision),
         world=world,
         average=WeightAverage(model, train.weight_average) if train.weight_average else None,
     )
+    trainer.precision.round_weights(trainer.parameters, "nearest")
     # Dropout: after the weights were drawn, every process goes its own way, whatever chance was used before.
     torch.manual_seed(config.seed + 1 + world.rank)
     return trainer

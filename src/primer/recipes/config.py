@@ -9,7 +9,14 @@ from typing import Literal
 from primer.errors import UsageError
 from primer.generation.config import BeamConfig, Sampling
 from primer.models.config import GPTConfig, TransformerConfig
-from primer.training.config import LoopConfig, OptimConfig, PairTrainConfig, ScheduleConfig, TrainConfig
+from primer.training.config import (
+    LoopConfig,
+    OptimConfig,
+    PairTrainConfig,
+    PrecisionConfig,
+    ScheduleConfig,
+    TrainConfig,
+)
 
 LEAST_STEPS = 20
 """With `train.minutes`: fewer steps than this are no training, however slow the machine is."""
@@ -108,10 +115,11 @@ class RunConfig:
     optim: OptimConfig = field(default_factory=OptimConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    precision: PrecisionConfig = field(default_factory=PrecisionConfig)
     sample: SampleConfig = field(default_factory=SampleConfig)
 
     def __post_init__(self) -> None:
-        _check(self.schedule, self.train, self.seed)
+        _check(self)
         if self.train.short_context > self.model.context_length:
             raise UsageError(
                 f"train.short_context={self.train.short_context} is longer than "
@@ -120,8 +128,14 @@ class RunConfig:
             )
 
 
-def _check(schedule: ScheduleConfig, train: LoopConfig, seed: int) -> None:
+def _check(config: AnyConfig) -> None:
     """What no training can do."""
+    schedule, train, seed = config.schedule, config.train, config.seed
+    if config.precision.optimizer and config.optim.name != "adamw":
+        raise UsageError(
+            f"precision.optimizer={config.precision.optimizer} is for AdamW, and optim.name is {config.optim.name}",
+            hint="--optim.name=adamw",
+        )
     if schedule.warmup > train.steps:
         raise UsageError(
             f"schedule.warmup={schedule.warmup} is longer than the run (train.steps={train.steps})",
@@ -219,10 +233,11 @@ class TranslationConfig:
     optim: OptimConfig = field(default_factory=OptimConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     train: PairTrainConfig = field(default_factory=PairTrainConfig)
+    precision: PrecisionConfig = field(default_factory=PrecisionConfig)
     translate: TranslateConfig = field(default_factory=TranslateConfig)
 
     def __post_init__(self) -> None:
-        _check(self.schedule, self.train, self.seed)
+        _check(self)
         if self.translate.checkpoints > self.train.keep:
             raise UsageError(
                 f"translate.checkpoints={self.translate.checkpoints} is more than a run keeps "

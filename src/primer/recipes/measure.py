@@ -42,7 +42,9 @@ def accelerate(trainer: Trainer, config: C, world: World, tell: Tell) -> C:
     device, wanted = trainer.precision.device, config.train.compile
     # Cold compilation takes about a minute, and on a CPU it makes a plain GPT slower (0.85 ×): not tried unasked.
     # Batches of pairs come in hundreds of shapes, each of which would be compiled: only where it is asked for.
-    worth_trying = device.type == "cuda" and config.train.steps >= 1000 and trainer.shape is not None
+    # Formats are rounded to between a compiler's steps.
+    long = config.train.steps >= 1000 and trainer.shape is not None
+    worth_trying = device.type == "cuda" and long and not config.precision.formats
     if wanted == "on" or (wanted == "auto" and worth_trying):
         compiled = compiled_model(trainer, must_pay=wanted == "auto", tell=tell)
         wanted = "on" if world.first(int(compiled is not None), device) else "off"

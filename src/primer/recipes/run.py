@@ -55,6 +55,7 @@ from primer.training.lock import RunLock
 from primer.training.log import check_installed
 from primer.training.loop import Trainer, fit
 from primer.training.optim import orthogonalise_dtype
+from primer.training.precision import padded
 from primer.training.sharding import shard
 
 FIXED = ("recipe", "seed", "data.", "model.", "train.minutes")
@@ -101,6 +102,8 @@ def train(
         config = choose_parallel(complete(config, data, device), device, world)
         require_memory(config, device, world)
         model = kind.model(config, data, device)
+        if odd := padded(model, config.precision):
+            report.on_message(odd)
         if origin:
             adopt_weights(model, config.model, origin)
         share_out(model, config, world)
@@ -385,6 +388,7 @@ def start_info(
         **kind_of(config).start_info(config, data),
         "device": str(device),
         "precision": config.train.precision,
+        "formats": config.precision.in_words(),
         "threads": config.train.threads,
         "processes": trainer.world.size,
         "parallel": config.train.parallel,

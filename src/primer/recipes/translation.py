@@ -29,6 +29,7 @@ from primer.recipes.text import Preparing, read_tokenizer, text_changed, with_a_
 from primer.tokens.tokenizer import END_OF_TEXT, Ids, Tokenizer
 from primer.training.distributed import World
 from primer.training.loop import Trainer
+from primer.training.precision import in_formats
 from primer.training.sharding import is_sharded
 
 SHOWN = 3
@@ -155,7 +156,9 @@ class Translation:
 
     def model(self, config: TranslationConfig, data: PairDirectory, device: torch.device) -> Transformer:
         torch.manual_seed(config.seed)
-        return Transformer(config.model).to(device)
+        model = Transformer(config.model)
+        in_formats(model, config.precision)
+        return model.to(device)
 
     def with_micro_batch(
         self, config: TranslationConfig, model: nn.Module, world: World

@@ -23,6 +23,7 @@ from primer.recipes.text import read_tokenizer
 from primer.training import checkpoint
 from primer.training.distributed import World
 from primer.training.loop import Trainer
+from primer.training.precision import in_formats
 from primer.training.sharding import put
 
 
@@ -156,6 +157,7 @@ def load_model(config: AnyConfig, run: RunDirectory, which: Which, device: torch
         weights, where = saved.model, str(saved.path)
     with _Undrawn():
         model = model_of(config.model)
+    in_formats(model, config.precision)
     put_weights(model, weights, where)
     return model.to(device)
 

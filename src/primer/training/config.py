@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 from primer.errors import UsageError
+from primer.floats.formats import FORMATS, BlockFormat, named
 
 
 @dataclass(frozen=True)
@@ -210,3 +211,102 @@ class PairTrainConfig(LoopConfig):
             )
         for name in ("micro_tokens", "evaluate_pairs"):
             self._require(name, 0)
+
+
+WHOLE = ("weights", "gradients", "activations", "attention", "optimizer", "accumulator")
+"""Places of `PrecisionConfig` whose numbers have no scale."""
+
+
+@dataclass(frozen=True)
+class PrecisionConfig:
+    """In which number format the parts of a training step live. Empty: in that in which the device computes.
+
+    A format is any that `primer float --formats` lists, or a split of your own (e3m4). Numbers are rounded to it where
+    they stand (`floats.tensor.quantize`), so that every format can be tried on every device; products of 8-bit numbers
+    are the hardware's own where it has them (`native`). `train.precision` is what the device itself computes in.
+    """
+
+    matmul: str = ""
+    """What goes into the products of the layers' linear maps, forwards and backwards: activations, weights, gradients.
+    The output layer, the norms and the embeddings stay as they are, as in fp8 training usual."""
+    matmul_gradients: str = ""
+    """The gradients among these, where they need another format (e5m2: more range, fewer digits). Empty: as `matmul`."""
+    attention: str = ""
+    """Queries, keys and values."""
+    activations: str = ""
+    """What a layer's parts hand on to each other: the residual stream, what comes out of attention and feed-forward."""
+    gradients: str = ""
+    """Gradients: of activations on their way back (where `activations` or `attention` is set), and of weights."""
+    weights: str = ""
+    """The weights themselves, from one step to the next. Empty: fp32 master weights."""
+    optimizer: str = ""
+    """AdamW's moments, and what it computes of them, its epsilon too."""
+    accumulator: str = ""
+    """The sums in matrix products, rounded after each addition: slow, and emulated everywhere."""
+    scaling: Literal["auto", "none", "tensor", "row"] = "auto"
+    """Of what goes into products: so that the largest magnitude of a tensor, or of each row, becomes the format's
+    largest. auto: tensor, for formats of up to 8 bits. Block formats bring their own."""
+    scale_rule: Literal["floor", "even", "ceil"] = "floor"
+    """How a block format's power of two is found: may the top of a block be clipped?"""
+    weights_rounding: Literal["nearest", "toward-zero", "stochastic"] = "nearest"
+    """Of updated weights. stochastic: updates that are smaller than half a step arrive in the mean."""
+    gradients_rounding: Literal["nearest", "toward-zero", "stochastic"] = "nearest"
+    """Of the gradients that go into products."""
+    loss_scaling: Literal["auto", "none", "dynamic", "static"] = "auto"
+    """The loss is scaled up before the backward pass, and gradients down after it. auto: dynamic, where fp16 is used."""
+    loss_scale: float = 65536.0
+    """By how much; where it is dynamic, to begin with."""
+    native: Literal["auto", "on", "off"] = "auto"
+    """Products by the device itself, where it has the formats. auto: on GPUs."""
+
+    def __post_init__(self) -> None:
+        for name in (*WHOLE, "matmul", "matmul_gradients"):
+            if not (text := getattr(self, name)):
+                continue
+            try:
+                form = named(text)
+            except UsageError as error:
+                raise UsageError(f"precision.{name}: {error.cause}", error.where, error.hint) from None
+            if form.name == "fp64":
+                raise UsageError(
+                    f"precision.{name}: numbers are held in fp32, which fp64 does not change", hint="fp32, or none"
+                )
+            if name in WHOLE and isinstance(form, BlockFormat):
+                raise UsageError(
+                    f"precision.{name}: {form.name} shares scales among numbers that are multiplied together",
+                    hint=f"--precision.matmul={form.name}",
+                )
+        if self.matmul_gradients and not self.matmul:
+            raise UsageError("precision.matmul_gradients needs precision.matmul", hint="--precision.matmul=e4m3")
+        if not 0 < self.loss_scale < math.inf:
+            raise UsageError(f"precision.loss_scale must be a positive number, got {self.loss_scale}")
+
+    @property
+    def formats(self) -> dict[str, str]:
+        """The formats that are set, by place."""
+        places = [each.name for each in fields(self) if each.type == "str"]
+        return {place: getattr(self, place) for place in places if getattr(self, place)}
+
+    @property
+    def scaled(self) -> Literal["none", "tensor", "row"]:
+        """How what goes into products is scaled, with "auto" resolved."""
+        if self.scaling != "auto":
+            return self.scaling
+        form = named(self.matmul) if self.matmul else FORMATS["fp32"]
+        return "none" if isinstance(form, BlockFormat) or form.bits > 8 else "tensor"
+
+    @property
+    def scales_loss(self) -> Literal["none", "dynamic", "static"]:
+        """How the loss is scaled, with "auto" resolved."""
+        if self.loss_scaling != "auto":
+            return self.loss_scaling
+        return "dynamic" if any(named(text) == FORMATS["fp16"] for text in self.formats.values()) else "none"
+
+    def in_words(self) -> str:
+        """What is set, for people: matmul e4m3 (a scale a tensor), weights bf16."""
+        words = []
+        for place, text in self.formats.items():
+            form = named(text)
+            scaled = place.startswith("matmul") and self.scaled != "none" and not isinstance(form, BlockFormat)
+            words.append(f"{place.replace('_', ' ')} {text}" + (f" (a scale a {self.scaled})" if scaled else ""))
+        return ", ".join(words)

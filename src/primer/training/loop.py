@@ -119,6 +119,7 @@ class Trainer:
         finite = math.isfinite(loss_value) and math.isfinite(norm_value)
         if finite:
             self.optimizer.step(factor)
+            self.precision.round_weights(self.parameters)
             if self.average:
                 self.average.update(self.model)
         self.optimizer.zero_grad()
@@ -154,6 +155,7 @@ class Trainer:
                         **self.origins(piece),
                     )
                 (loss * piece.share * self.scale()).backward()
+            self.precision.round_gradients(self.parameters)
             total += loss.detach() * piece.share
         self.unscale()
         return total
@@ -182,11 +184,11 @@ class Trainer:
         return contextlib.nullcontext()
 
     def scale(self) -> float:
-        """What fp16's loss is multiplied by; 1 otherwise."""
+        """What the loss is multiplied by, where its gradients would be too small for their format; 1 otherwise."""
         return self.scaler.scale if self.scaler else 1.0
 
     def unscale(self) -> None:
-        """Divide fp16's gradients by the scale, and adapt the scale to whether they overflowed."""
+        """Divide the gradients by the loss's scale, and adapt that to whether they overflowed."""
         if not self.scaler:
             return
         grads = [local(p.grad) for p in self.parameters if p.grad is not None]

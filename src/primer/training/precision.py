@@ -1,22 +1,41 @@
-"""In which format matrix products are computed, and what fp16 needs to survive it."""
+"""In which formats a training step computes, and what short ones need to survive it."""
+
+from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, cast
 
 import torch
+from torch import nn
+
+from primer.floats.blocks import Scaling
+from primer.floats.formats import BlockFormat, FloatFormat, Format, Rounding, named
+from primer.floats.tensor import quantize
+from primer.nn.in_format import LinearInFormat, Products, hand_on
+from primer.nn.probe import STACKS, probes
+from primer.training.config import PrecisionConfig
+from primer.training.sharding import local
+
+QKV = ("q", "k", "v")
+UNTOUCHED = ("attn_scores", "pattern", "logits")
+"""Probes that no activation is rounded at: fused attention keeps its scores in fp32, and so does the loss its logits."""
 
 
 @dataclass(frozen=True)
 class Precision:
-    """Weights stay float32; where `dtype` is set, matrix products are computed in it (mixed precision).
+    """The device's own arithmetic (`dtype`), and the formats that are simulated in it (`formats`).
 
-    fp16 cannot hold small gradients, so its loss is scaled up before the backward pass and the gradients are
-    scaled down after it (Micikevicius et al. 2018, §3.2). bf16 has float32's exponent and needs no scale.
+    With `dtype` weights stay float32 and products are computed in it (mixed precision): fp16 cannot hold small
+    gradients, so its loss is scaled up before the backward pass and the gradients are scaled down after it
+    (Micikevicius et al. 2018, §3.2). bf16 has float32's exponent and needs no scale.
     """
 
     device: torch.device
     dtype: torch.dtype | None = None
+    formats: PrecisionConfig = field(default_factory=PrecisionConfig)
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """The context in which the forward pass runs."""
@@ -24,14 +43,84 @@ class Precision:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, self.dtype)
 
-    def scaler(self) -> "LossScaler | None":
-        """The loss scaler that fp16 needs, else None."""
-        return LossScaler() if self.dtype == torch.float16 else None
+    def scaler(self) -> LossScaler | None:
+        """The loss scaler that fp16 needs, or that was asked for; else None."""
+        asked = self.formats.scales_loss
+        if asked == "none" and self.formats.loss_scaling == "auto" and self.dtype == torch.float16:
+            asked = "dynamic"
+        if asked == "none":
+            return None
+        return LossScaler(self.formats.loss_scale, dynamic=asked == "dynamic")
+
+    @torch.no_grad()
+    def round_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """What a backward pass has left, as it would be kept."""
+        if form := self.formats.gradients:
+            for p in parameters:
+                if p.grad is not None:
+                    quantize(local(p.grad), form, out=local(p.grad))
+
+    @torch.no_grad()
+    def round_weights(self, parameters: Iterable[nn.Parameter], rounding: Rounding | None = None) -> None:
+        """Weights after an update, as they would be kept where there are no fp32 master weights."""
+        if form := self.formats.weights:
+            for p in parameters:
+                quantize(local(p.detach()), form, rounding or self.formats.weights_rounding, out=local(p.detach()))
+
+
+def in_formats(model: nn.Module, config: PrecisionConfig) -> None:
+    """Make a model compute in the config's formats: its layers' products, and what its parts hand on."""
+    if config.matmul:
+        how = products(config)
+        for _, linear in linear_maps(model):
+            LinearInFormat.adopt(linear, how)
+    for name, probe in probes(model).items():
+        place = name.split(".")[-1]
+        form = (place in QKV and config.attention) or (place not in UNTOUCHED and config.activations)
+        if form:
+            backwards = named(config.gradients) if config.gradients else None
+            probe.listener = partial(hand_on, form=named(form), gradients=backwards)
+
+
+def linear_maps(model: nn.Module) -> list[tuple[str, nn.Linear]]:
+    """The linear maps of a model's layers, by name."""
+    return [
+        (name, module)
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and name.split(".")[0] in STACKS
+    ]
+
+
+def products(config: PrecisionConfig) -> Products:
+    """How the config wants products computed."""
+    inputs = named(config.matmul)
+    gradients = named(config.matmul_gradients) if config.matmul_gradients else inputs
+    accumulator = cast(FloatFormat, named(config.accumulator)) if config.accumulator else None
+    return Products(
+        inputs,
+        gradients,
+        scaling=cast(Scaling, "none" if isinstance(inputs, BlockFormat) else config.scaled),
+        scale_rule=config.scale_rule,
+        gradients_rounding=config.gradients_rounding,
+        accumulator=accumulator,
+    )
+
+
+def padded(model: nn.Module, config: PrecisionConfig) -> str | None:
+    """What to tell of blocks that do not divide a model's layers; None where they do."""
+    form: Format | None = named(config.matmul) if config.matmul else None
+    if not isinstance(form, BlockFormat):
+        return None
+    odd = sorted({n for _, linear in linear_maps(model) for n in linear.weight.shape if n % form.block})
+    if not odd:
+        return None
+    widths = " and ".join(map(str, odd))
+    return f"{form.name} has blocks of {form.block}: the last ones of rows of {widths} are filled up with zeros"
 
 
 @dataclass
 class LossScaler:
-    """Dynamic loss scaling: halve the scale when a gradient overflowed, double it after long without.
+    """Loss scaling: halve the scale when a gradient overflowed, double it after long without; or leave it.
 
     Micikevicius et al. 2018, §3.2; the numbers are those of `torch.amp.GradScaler`.
     """
@@ -40,9 +129,13 @@ class LossScaler:
     good_steps: int = 0
     patience: int = 2000
     """Good steps in a row, after which a larger scale is tried."""
+    dynamic: bool = True
+    """Whether the scale follows what happens."""
 
     def update(self, *, overflow: bool) -> None:
         """Take in whether the last step's gradients overflowed."""
+        if not self.dynamic:
+            return
         self.good_steps = 0 if overflow else self.good_steps + 1
         if overflow:
             self.scale *= 0.5

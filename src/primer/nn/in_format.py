@@ -1,0 +1,125 @@
+"""Layers whose numbers live in a format: what goes into a product is rounded, forwards and backwards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from primer.floats.accumulate import matmul
+from primer.floats.blocks import ScaleRule, Scaling
+from primer.floats.formats import BlockFormat, FloatFormat, Format, Rounding
+from primer.floats.tensor import quantize
+
+EIGHT_BITS = {"e4m3": torch.float8_e4m3fn, "e5m2": torch.float8_e5m2}
+"""What matrix units read themselves (NVIDIA from Hopper on)."""
+
+
+@dataclass(frozen=True)
+class Products:
+    """In which formats the three products of a linear map are computed: y = x·Wᵀ, ∂x = ∂y·W, ∂W = ∂yᵀ·x."""
+
+    inputs: Format
+    """Of x and W."""
+    gradients: Format
+    """Of ∂y."""
+    scaling: Scaling = "none"
+    scale_rule: ScaleRule = "floor"
+    gradients_rounding: Rounding = "nearest"
+    accumulator: FloatFormat | None = None
+    native: bool = False
+    """Whether the device multiplies 8-bit numbers itself."""
+
+    @property
+    def by_axis(self) -> bool:
+        """Whether numbers share scales along the axis that is summed over, so that it matters which one that is."""
+        return self.scaling == "row" or isinstance(self.inputs, BlockFormat)
+
+    def operand(self, x: Tensor, axis: int) -> Tensor:
+        """x or W as it goes into a product that sums over `axis`."""
+        return quantize(x, self.inputs, scaling=self.scaling, scale_rule=self.scale_rule, axis=axis)
+
+    def gradient(self, g: Tensor, axis: int) -> Tensor:
+        """∂y as it goes into a product that sums over `axis`."""
+        own = "none" if isinstance(self.gradients, BlockFormat) else self.scaling
+        return quantize(
+            g,
+            self.gradients,
+            self.gradients_rounding,
+            scaling=cast(Scaling, own),
+            scale_rule=self.scale_rule,
+            axis=axis,
+        )
+
+    def multiply(self, a: Float[Tensor, "M K"], b: Float[Tensor, "K N"]) -> Float[Tensor, "M N"]:
+        """a·b, with the sums in their format."""
+        return matmul(a, b, self.accumulator) if self.accumulator else a @ b
+
+
+class _Linear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, how: Products) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            x, weight = x.float(), weight.float()
+            rows, w = how.operand(x, -1), how.operand(weight, -1)
+            ctx.save_for_backward(*((x, weight) if how.by_axis else (rows, w)))
+            ctx.how = how
+            y = how.multiply(rows, w.T)
+            return y if bias is None else y.add_(bias)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
+        how, (x, weight) = ctx.how, ctx.saved_tensors
+        for_x, for_weight, for_bias, _ = ctx.needs_input_grad
+        with torch.autocast(x.device.type, enabled=False):
+            g = grads[0].float()
+            rows = how.gradient(g, -1)
+            grad_x = grad_weight = None
+            if for_x:
+                w = how.operand(weight, 0) if how.by_axis else weight
+                grad_x = how.multiply(rows, w)
+            if for_weight:
+                columns = how.gradient(g, 0) if how.by_axis else rows
+                x = how.operand(x, 0) if how.by_axis else x
+                grad_weight = how.multiply(columns.T, x)
+            return grad_x, grad_weight, g.sum(0) if for_bias else None, None
+
+
+class LinearInFormat(nn.Linear):
+    """A linear map whose products read numbers of a format; its weights stay as they are.
+
+    Sums over tokens (∂W), inputs (y) or outputs (∂x): where numbers share scales, each product's operands share them
+    along the axis that it sums over, as hardware needs it.
+    """
+
+    products: Products
+
+    @classmethod
+    def adopt(cls, linear: nn.Linear, products: Products) -> None:
+        """Make an ordinary layer one of these where it stands: names, ties and whoever holds it stay the same."""
+        linear.__class__ = cls
+        cast(LinearInFormat, linear).products = products
+
+    def forward(self, x: Float[Tensor, "*B inputs"]) -> Float[Tensor, "*B outputs"]:
+        y = _Linear.apply(x.flatten(0, -2), self.weight, self.bias, self.products)  # type: ignore[no-untyped-call]
+        return cast(Tensor, y).unflatten(0, x.shape[:-1])
+
+
+class _HandOn(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, form: Format, gradients: Format | None) -> Tensor:
+        ctx.gradients = gradients
+        return quantize(x, form)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        g = grads[0]
+        return g if ctx.gradients is None else quantize(g, ctx.gradients), None, None
+
+
+def hand_on(x: Float[Tensor, "*B"], form: Format, gradients: Format | None) -> Float[Tensor, "*B"]:
+    """x in a format; its gradient comes back in another one, if at all in any."""
+    return cast(Tensor, _HandOn.apply(x, form, gradients))  # type: ignore[no-untyped-call]
