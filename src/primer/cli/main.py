@@ -31,6 +31,7 @@ VERBS = (
     "runs",
     "plan",
     "why",
+    "float",
     "doctor",
 )
 
@@ -55,6 +56,7 @@ look
   runs list|show|compare|rm       what was trained here, with its curves
   plan [RECIPE]                   parameters, memory and minutes, before anything is trained
   why [QUESTION]                  what a choice is worth: trainings that differ in it, several seeds, an interval
+  float [NUMBER]                  a number bit by bit, in every format; a run's numbers, and what a format makes of them
   doctor                          is this machine ready, how fast is it, does it compute rightly
 
 RUN is a path, the beginning of an id, or latest.

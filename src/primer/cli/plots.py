@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from primer.assets import writing
 from primer.cli.curve import Curve, bounds
 from primer.errors import UsageError, missing_extra
+from primer.floats.codec import exponent_of
+from primer.floats.formats import FORMATS
 
 if TYPE_CHECKING:
     from primer.experiments.experiment import Measure
     from primer.experiments.verdict import Findings
+    from primer.lens.exponents import Exponents
     from primer.recipes.translating import Looked
 
 
@@ -58,6 +61,32 @@ def attention(found: Looked, file: str | Path) -> Path:
         axes.set_yticks(range(len(found.target)), found.target if number == 0 else [""] * len(found.target))
         if number == 0:
             axes.set_ylabel("translation")
+    return _written(figure, file)
+
+
+def save_exponents(found: Mapping[str, Exponents], formats: Sequence[str], file: str | Path) -> Path:
+    """Draw histograms of exponents, one above the other, over the ranges of some formats."""
+    figure = _figure(file, 9, 7)
+    panels = figure.subplots(len(found) + 1, 1, sharex=True, height_ratios=[2] * len(found) + [1.4])
+    for axes, (name, each) in zip(panels, found.items(), strict=False):
+        shares = {e: n / max(each.total, 1) for e, n in each.counts.items()}
+        axes.bar(list(shares), list(shares.values()), width=1, align="edge", color="C0")
+        axes.set_ylabel(name.replace(" of ", "\nof "), rotation=0, ha="right", va="center")
+        axes.set_yticks([])
+    axes = panels[-1]
+    for place, name in enumerate(formats):
+        form = FORMATS[name]
+        least = exponent_of(form.smallest)
+        axes.barh(
+            place, form.greatest_exponent + 1 - form.least_exponent, left=form.least_exponent, color="C2"
+        )
+        axes.barh(place, form.least_exponent - least, left=least, color="C2", alpha=0.35)
+    axes.set_yticks(range(len(formats)), formats)
+    axes.invert_yaxis()
+    low = min(min(each.counts, default=0) for each in found.values())
+    high = max(max(each.counts, default=0) for each in found.values())
+    axes.set_xlim(max(low, high - 100) - 1, high + 2)
+    axes.set_xlabel("exponent e: numbers from 2^e to 2^(e+1); pale: subnormal")
     return _written(figure, file)
 
 

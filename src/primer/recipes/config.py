@@ -10,7 +10,6 @@ from primer.errors import UsageError
 from primer.generation.config import BeamConfig, Sampling
 from primer.models.config import GPTConfig, TransformerConfig
 from primer.training.config import (
-    LoopConfig,
     OptimConfig,
     PairTrainConfig,
     PrecisionConfig,

@@ -269,7 +269,8 @@ class PrecisionConfig:
                 raise UsageError(f"precision.{name}: {error.cause}", error.where, error.hint) from None
             if form.name == "fp64":
                 raise UsageError(
-                    f"precision.{name}: numbers are held in fp32, which fp64 does not change", hint="fp32, or none"
+                    f"precision.{name}: numbers are held in fp32, which fp64 does not change",
+                    hint="fp32, or none",
                 )
             if name in WHOLE and isinstance(form, BlockFormat):
                 raise UsageError(
@@ -277,7 +278,9 @@ class PrecisionConfig:
                     hint=f"--precision.matmul={form.name}",
                 )
         if self.matmul_gradients and not self.matmul:
-            raise UsageError("precision.matmul_gradients needs precision.matmul", hint="--precision.matmul=e4m3")
+            raise UsageError(
+                "precision.matmul_gradients needs precision.matmul", hint="--precision.matmul=e4m3"
+            )
         if not 0 < self.loss_scale < math.inf:
             raise UsageError(f"precision.loss_scale must be a positive number, got {self.loss_scale}")
 
@@ -307,6 +310,10 @@ class PrecisionConfig:
         words = []
         for place, text in self.formats.items():
             form = named(text)
-            scaled = place.startswith("matmul") and self.scaled != "none" and not isinstance(form, BlockFormat)
-            words.append(f"{place.replace('_', ' ')} {text}" + (f" (a scale a {self.scaled})" if scaled else ""))
+            scaled = (
+                place.startswith("matmul") and self.scaled != "none" and not isinstance(form, BlockFormat)
+            )
+            words.append(
+                f"{place.replace('_', ' ')} {text}" + (f" (a scale a {self.scaled})" if scaled else "")
+            )
         return ", ".join(words)

@@ -65,7 +65,9 @@ class Precision:
         """Weights after an update, as they would be kept where there are no fp32 master weights."""
         if form := self.formats.weights:
             for p in parameters:
-                quantize(local(p.detach()), form, rounding or self.formats.weights_rounding, out=local(p.detach()))
+                quantize(
+                    local(p.detach()), form, rounding or self.formats.weights_rounding, out=local(p.detach())
+                )
 
 
 def in_formats(model: nn.Module, config: PrecisionConfig) -> None:
@@ -115,7 +117,9 @@ def padded(model: nn.Module, config: PrecisionConfig) -> str | None:
     if not odd:
         return None
     widths = " and ".join(map(str, odd))
-    return f"{form.name} has blocks of {form.block}: the last ones of rows of {widths} are filled up with zeros"
+    return (
+        f"{form.name} has blocks of {form.block}: the last ones of rows of {widths} are filled up with zeros"
+    )
 
 
 @dataclass

@@ -1,0 +1,181 @@
+"""`primer float`: the bits of a number, of every code of a format, of a weight; and what a run needs of a format."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from primer.cli import bits
+from primer.cli.flags import Verb, parse, show_help
+from primer.errors import UsageError
+from primer.floats import codec
+from primer.floats.codec import Value
+from primer.floats.formats import BLOCKS, FORMATS, INTEGERS, Element, FloatFormat, Overflow, Rounding, element
+
+MOST_CODES = 16
+"""Bits of a format whose codes are all printed."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Of the command."""
+
+    format: str = ""
+    """Which format: fp64, fp32, tf32, fp16, bf16, e4m3, e5m2, e3m2, e2m3, e2m1, e8m0, int8 …, or a split of your own:
+    e3m4 (also e3m4fn: no infinity; e3m4b7: a bias of 7). Empty: fp32, and the number in every format."""
+    code: str = ""
+    """A code instead of a number: 0x3dcd, or 0b0011."""
+    rounding: Rounding = "nearest"
+    """Which of its two neighbours a number becomes."""
+    overflow: Literal["default", "saturate", "ieee"] = "default"
+    """What a number beyond the largest becomes: the largest, or infinity (NaN where there is none). default: infinity
+    where the format has it."""
+    table: str = ""
+    """Print every code of this format."""
+    formats: bool = False
+    """List the formats with their ranges."""
+    run: str = ""
+    """A run whose weights are looked at: a path, the beginning of an id, or latest."""
+    tensor: str = ""
+    """Which of its weights; empty: list them."""
+    index: tuple[int, ...] = ()
+    """Which number of that: --index=0,3. Empty: what each format would make of all of it."""
+    histogram: bool = False
+    """The exponents of a run's weights, activations and gradients, with the formats' ranges drawn beneath."""
+    tokens: int = 4096
+    """Of the validation text that the histogram's activations and gradients come from."""
+    plot: str | None = None
+    """Draw the histogram into this file too: .png or .svg (needs the extra "plots")."""
+    json: bool = False
+    """Print JSON."""
+    runs_dir: str = "runs"
+    """Where runs are kept."""
+
+    def __post_init__(self) -> None:
+        if (self.tensor or self.index or self.histogram) and not self.run:
+            raise UsageError("--tensor, --index and --histogram look into a run", hint="--run=latest")
+        if self.index and not self.tensor:
+            raise UsageError("--index needs --tensor", hint="primer float --run=latest lists them")
+        if self.tokens < 2:
+            raise UsageError("--tokens must be at least 2", hint="--tokens=4096")
+
+
+VERB = Verb(
+    name="float",
+    takes="[NUMBER]",
+    about="Show a number bit by bit: its sign, exponent and mantissa, exactly what they say, the numbers beside it, and "
+    "what it becomes in every format. Numbers are decimal, hexadecimal (0x1.8p3), fractions (1/3), inf or nan, and read "
+    "exactly. Also every code of a format, a weight of a run, and which exponents a run's numbers have.",
+    examples=(
+        "primer float 0.1 --format=bf16",
+        "primer float --table=e2m1",
+        "primer float --run=latest --histogram",
+    ),
+    options=Options,
+)
+
+
+def run(argv: Sequence[str]) -> int:
+    """Print what was asked for."""
+    arguments = parse(VERB, argv)
+    options = arguments.options
+    if arguments.help:
+        show_help(VERB)
+        return 0
+    if options.formats:
+        return of_formats(options)
+    if options.table:
+        return of_codes(element(options.table), options)
+    if options.run:
+        from primer.cli.numbers import of_run
+
+        return of_run(options)
+    form = element(options.format or "fp32")
+    if options.code:
+        if arguments.values:
+            raise UsageError(
+                "a number or a --code, not both", "primer float", f"primer float --code={options.code}"
+            )
+        return of_number(codec.decode(as_code(options.code), form), form, options)
+    if not arguments.values:
+        raise UsageError("primer float needs a number", hint=VERB.examples[0])
+    return of_number(codec.value(arguments.values[0]), form, options)
+
+
+def as_code(text: str) -> int:
+    """The bits that were typed."""
+    try:
+        return int(text.replace(" ", ""), 0)
+    except ValueError:
+        raise UsageError(
+            f"{text!r} is not a code", hint="--code=0x3dcd, or --code=0b0011110111001101"
+        ) from None
+
+
+def of_number(x: Value, form: Element, options: Options) -> int:
+    """One number: in one format, and in all of them."""
+    overflow: Overflow | None = None if options.overflow == "default" else options.overflow
+    if options.rounding == "stochastic":
+        raise UsageError(
+            "one draw says little of stochastic rounding",
+            "--rounding",
+            "--rounding=up, or down: its two neighbours",
+        )
+    if options.json:
+        told: dict[str, Any] = {
+            "number": bits.exact(x),
+            **bits.described(x, form, options.rounding, overflow),
+        }
+        told["formats"] = [
+            bits.described(x, each, options.rounding, overflow)
+            for each in (*FORMATS.values(), *INTEGERS.values())
+            if x.kind != "nan" or each.has_nan
+        ]
+        print(json.dumps(told, ensure_ascii=False))
+        return 0
+    print(bits.one(x, form, options.rounding, overflow))
+    print()
+    print(bits.in_every_format(x, options.rounding, overflow, (form,)))
+    return 0
+
+
+def of_codes(form: Element, options: Options) -> int:
+    """Every code of a format."""
+    if form.bits > MOST_CODES:
+        raise UsageError(
+            f"{form.name} has {1 << form.bits:,} codes", "--table", f"primer float 0.1 --format={form.name}"
+        )
+    rows = list(bits.every_code(form))
+    if options.json:
+        names = ("code", "bits", "value", "kind")
+        print(json.dumps([dict(zip(names, row, strict=True)) for row in rows], ensure_ascii=False))
+    else:
+        print(bits.aligned([("code", "bits", "value", ""), *rows]))
+    return 0
+
+
+def of_formats(options: Options) -> int:
+    """The list of formats."""
+    if not options.json:
+        print(bits.listing())
+        print(
+            "\nand any split of your own: e3m4 (IEEE's special codes), e3m4fn (no infinity), e3m4b7 (a bias of 7)"
+        )
+        return 0
+    told = [
+        {
+            "name": form.name,
+            "bits": float(form.bits),
+            **(
+                {"exponent_bits": form.exponent_bits, "mantissa_bits": form.mantissa_bits}
+                if isinstance(form, FloatFormat)
+                else {}
+            ),
+            "about": form.about,
+        }
+        for form in (*FORMATS.values(), *INTEGERS.values(), *BLOCKS.values())
+    ]
+    print(json.dumps(told, ensure_ascii=False))
+    return 0
