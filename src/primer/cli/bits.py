@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Collection, Iterator, Sequence
 from fractions import Fraction
-from typing import Any
+from typing import Any, Literal
 
 from primer.cli.table import table
 from primer.floats import codec
@@ -23,6 +23,8 @@ from primer.floats.formats import (
     Rounding,
 )
 
+ELEMENTS: tuple[Element, ...] = (*FORMATS.values(), *INTEGERS.values())
+"""All formats whose codes say a number each."""
 DIGITS = 14
 """Of a number in a table."""
 COLOURS = {"sign": 31, "exponent": 32, "mantissa": 36}
@@ -34,12 +36,8 @@ def parts(code: int, form: Element) -> list[tuple[str, str]]:
     if isinstance(form, IntFormat):
         return [("sign", text[:1]), ("mantissa", text[1:])]
     edge = form.signed + form.exponent_bits
-    fields = [
-        ("sign", text[: int(form.signed)]),
-        ("exponent", text[int(form.signed) : edge]),
-        ("mantissa", text[edge:]),
-    ]
-    return [(name, bits) for name, bits in fields if bits]
+    pieces = (text[: int(form.signed)], text[int(form.signed) : edge], text[edge:])
+    return [(name, piece) for name, piece in zip(COLOURS, pieces, strict=True) if piece]
 
 
 def bits(code: int, form: Element) -> str:
@@ -116,10 +114,9 @@ def described(x: Value, form: Element, rounding: Rounding, overflow: Overflow | 
             "relative_error": float(abs(error) / x.magnitude) if x.magnitude else 0.0,
         }
     if found.kind == "number":
-        for name, near in (
-            ("below", codec.nextafter(code, form, "down")),
-            ("above", codec.nextafter(code, form, "up")),
-        ):
+        beside: tuple[tuple[str, Literal["up", "down"]], ...] = (("below", "down"), ("above", "up"))
+        for name, direction in beside:
+            near = codec.nextafter(code, form, direction)
             if near is not None:
                 told[name] = {"code": hexadecimal(near, form), "value": exact(codec.decode(near, form))}
     return told
@@ -164,7 +161,7 @@ def in_every_format(
 ) -> str:
     """A table of one number in all formats."""
     rows = [("format", "bits", "value", "off by", "ulp")]
-    known = {form.name: form for form in (*FORMATS.values(), *INTEGERS.values(), *more)}
+    known = {form.name: form for form in (*ELEMENTS, *more)}
     for form in known.values():
         if x.kind == "nan" and not form.has_nan:
             rows.append((form.name, "", "has no NaN", "", ""))
@@ -214,7 +211,7 @@ def kind_of(value: Value, form: Element) -> str:
         return "zero"
     marks = {
         form.smallest: "the smallest",
-        form.smallest_normal: "the smallest normal number",
+        form.smallest_normal: "the smallest normal",
         form.largest: "the largest",
     }
     if value.magnitude in marks and not value.negative:
@@ -224,9 +221,9 @@ def kind_of(value: Value, form: Element) -> str:
 
 def listing() -> str:
     """Every format with its range."""
-    rows = [("format", "bits", "E", "M", "largest", "smallest normal", "smallest", "1 + …", "what it is")]
-    for form in (*FORMATS.values(), *INTEGERS.values(), *BLOCKS.values()):
-        rows.append(row_of(form))
+    head = ("format", "bits", "E", "M", "largest", "smallest normal", "smallest", "1 + …", "what it is")
+    forms: tuple[Format, ...] = (*ELEMENTS, *BLOCKS.values())
+    rows: list[tuple[str, ...]] = [head, *map(row_of, forms)]
     return table(rows, right={1, 2, 3, 4, 5, 6, 7}, cut=8)
 
 

@@ -12,7 +12,7 @@ from primer.cli.flags import Verb, parse, show_help
 from primer.errors import UsageError
 from primer.floats import codec
 from primer.floats.codec import Value
-from primer.floats.formats import BLOCKS, FORMATS, INTEGERS, Element, FloatFormat, Overflow, Rounding, element
+from primer.floats.formats import BLOCKS, Element, FloatFormat, Format, Overflow, Rounding, element
 
 MOST_CODES = 16
 """Bits of a format whose codes are all printed."""
@@ -65,9 +65,9 @@ class Options:
 VERB = Verb(
     name="float",
     takes="[NUMBER]",
-    about="Show a number bit by bit: its sign, exponent and mantissa, exactly what they say, the numbers beside it, and "
-    "what it becomes in every format. Numbers are decimal, hexadecimal (0x1.8p3), fractions (1/3), inf or nan, and read "
-    "exactly. Also every code of a format, a weight of a run, and which exponents a run's numbers have.",
+    about="Show a number bit by bit: its sign, exponent and mantissa, exactly what they say, the numbers beside it, "
+    "and what it becomes in every format. Numbers are decimal, hexadecimal (0x1.8p3), fractions (1/3), inf or nan, and "
+    "read exactly. Also every code of a format, a weight of a run, and which exponents a run's numbers have.",
     examples=(
         "primer float 0.1 --format=bf16",
         "primer float --table=e2m1",
@@ -130,7 +130,7 @@ def of_number(x: Value, form: Element, options: Options) -> int:
         }
         told["formats"] = [
             bits.described(x, each, options.rounding, overflow)
-            for each in (*FORMATS.values(), *INTEGERS.values())
+            for each in bits.ELEMENTS
             if x.kind != "nan" or each.has_nan
         ]
         print(json.dumps(told, ensure_ascii=False))
@@ -164,18 +164,17 @@ def of_formats(options: Options) -> int:
             "\nand any split of your own: e3m4 (IEEE's special codes), e3m4fn (no infinity), e3m4b7 (a bias of 7)"
         )
         return 0
+    forms: tuple[Format, ...] = (*bits.ELEMENTS, *BLOCKS.values())
     told = [
-        {
-            "name": form.name,
-            "bits": float(form.bits),
-            **(
-                {"exponent_bits": form.exponent_bits, "mantissa_bits": form.mantissa_bits}
-                if isinstance(form, FloatFormat)
-                else {}
-            ),
-            "about": form.about,
-        }
-        for form in (*FORMATS.values(), *INTEGERS.values(), *BLOCKS.values())
+        {"name": form.name, "bits": float(form.bits), **fields_of(form), "about": form.about}
+        for form in forms
     ]
     print(json.dumps(told, ensure_ascii=False))
     return 0
+
+
+def fields_of(form: Format) -> dict[str, int]:
+    """The widths of a code's fields, where it has some."""
+    if not isinstance(form, FloatFormat):
+        return {}
+    return {"exponent_bits": form.exponent_bits, "mantissa_bits": form.mantissa_bits, "bias": form.bias}

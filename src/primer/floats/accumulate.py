@@ -23,7 +23,7 @@ def matmul(
     *,
     implementation: Literal["auto", "plain", "fused"] = "auto",
 ) -> Float[Tensor, "M N"]:
-    """a·b in float32, of which every sum is rounded to the format after each of its K additions, one after the other."""
+    """a·b in float32, whose sums are rounded to the format after each of their K additions, one after the other."""
     if implementation != "plain" and a.device.type == "cpu" and fits(form, FP32):
         try:
             from primer.floats import fused

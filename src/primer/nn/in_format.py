@@ -44,12 +44,12 @@ class Products:
 
     def gradient(self, g: Tensor, axis: int) -> Tensor:
         """∂y as it goes into a product that sums over `axis`."""
-        own = "none" if isinstance(self.gradients, BlockFormat) else self.scaling
+        own: Scaling = "none" if isinstance(self.gradients, BlockFormat) else self.scaling
         return quantize(
             g,
             self.gradients,
             self.gradients_rounding,
-            scaling=cast(Scaling, own),
+            scaling=own,
             scale_rule=self.scale_rule,
             axis=axis,
         )

@@ -230,7 +230,7 @@ class PrecisionConfig:
     """What goes into the products of the layers' linear maps, forwards and backwards: activations, weights, gradients.
     The output layer, the norms and the embeddings stay as they are, as in fp8 training usual."""
     matmul_gradients: str = ""
-    """The gradients among these, where they need another format (e5m2: more range, fewer digits). Empty: as `matmul`."""
+    """The gradients among these, in a format of their own (e5m2: more range, fewer digits). Empty: as `matmul`."""
     attention: str = ""
     """Queries, keys and values."""
     activations: str = ""
@@ -253,7 +253,7 @@ class PrecisionConfig:
     gradients_rounding: Literal["nearest", "toward-zero", "stochastic"] = "nearest"
     """Of the gradients that go into products."""
     loss_scaling: Literal["auto", "none", "dynamic", "static"] = "auto"
-    """The loss is scaled up before the backward pass, and gradients down after it. auto: dynamic, where fp16 is used."""
+    """The loss is scaled up before the backward pass, gradients down after it. auto: dynamic, where fp16 is used."""
     loss_scale: float = 65536.0
     """By how much; where it is dynamic, to begin with."""
     native: Literal["auto", "on", "off"] = "auto"

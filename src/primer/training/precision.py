@@ -11,7 +11,6 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from primer.floats.blocks import Scaling
 from primer.floats.formats import BlockFormat, FloatFormat, Format, Rounding, named
 from primer.floats.tensor import quantize
 from primer.nn.in_format import LinearInFormat, Products, hand_on
@@ -21,7 +20,7 @@ from primer.training.sharding import local
 
 QKV = ("q", "k", "v")
 UNTOUCHED = ("attn_scores", "pattern", "logits")
-"""Probes that no activation is rounded at: fused attention keeps its scores in fp32, and so does the loss its logits."""
+"""Probes at which nothing is rounded: fused attention keeps its scores in fp32, and so does the loss its logits."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ def products(config: PrecisionConfig) -> Products:
     return Products(
         inputs,
         gradients,
-        scaling=cast(Scaling, "none" if isinstance(inputs, BlockFormat) else config.scaled),
+        scaling="none" if isinstance(inputs, BlockFormat) else config.scaled,
         scale_rule=config.scale_rule,
         gradients_rounding=config.gradients_rounding,
         accumulator=accumulator,
