@@ -13,6 +13,7 @@ from primer.floats.codec import exponent_of
 from primer.floats.formats import FORMATS
 
 if TYPE_CHECKING:
+    from primer.experiments.calculation import Calculated
     from primer.experiments.experiment import Measure
     from primer.experiments.verdict import Findings
     from primer.lens.exponents import Exponents
@@ -88,6 +89,57 @@ def save_exponents(found: Mapping[str, Exponents], formats: Sequence[str], file:
     axes.set_xlim(max(low, high - 100) - 1, high + 2)
     axes.set_xlabel("exponent e: numbers from 2^e to 2^(e+1); pale: subnormal")
     return _written(figure, file)
+
+
+def save_calculated(found: Calculated, file: str | Path) -> Path:
+    """Draw a calculation: a panel a quantity, a line for each combination of the other keys, its interval as a band."""
+    calculation, picture = found.calculation, found.calculation.picture
+    place = calculation.keys.index(picture.across)
+    theory = {name for names in (calculation.predicted or {}).values() for name in names}
+    drawn = [each for each in calculation.quantities if each.name not in theory]
+    figure = _figure(file, 8 * len(drawn), 5.5)
+    panels = figure.subplots(1, len(drawn), squeeze=False)[0]
+    for axes, quantity in zip(panels, drawn, strict=True):
+        lines: dict[tuple[Any, ...], list[Any]] = {}
+        for row in found.rows:
+            lines.setdefault(tuple(row[calculation.keys.index(key)] for key in picture.lines), []).append(row)
+        colours = list(dict.fromkeys(line[0] for line in lines))
+        styles = list(dict.fromkeys(line[1:] for line in lines))
+        for line, rows in lines.items():
+            points = [(row[place], each) for row in rows if (each := found.estimate(row, quantity.name))]
+            if not points:
+                continue
+            look = {"color": f"C{colours.index(line[0])}", "ls": ("-", "--", ":")[styles.index(line[1:]) % 3]}
+            x = [point for point, _ in points]
+            axes.plot(
+                x, [each.value for _, each in points], marker=".", label=" ".join(map(str, line)), **look
+            )
+            axes.fill_between(
+                x,
+                [e.low for _, e in points],
+                [e.high for _, e in points],
+                color=look["color"],
+                alpha=0.15,
+                lw=0,
+            )
+            _draw_predictions(axes, found, rows, quantity.name, place, look["color"])
+        axes.set_xscale("log" if picture.logarithmic[0] else "linear")
+        axes.set_yscale("log" if picture.logarithmic[1] and not quantity.percent else "linear")
+        axes.set_xlabel(picture.across)
+        axes.set_title(quantity.about, fontsize=9)
+        axes.grid(alpha=0.3)
+    panels[-1].legend(fontsize=7, ncols=2)
+    return _written(figure, file)
+
+
+def _draw_predictions(
+    axes: Any, found: Calculated, rows: Sequence[Any], name: str, place: int, colour: str
+) -> None:
+    """What theory says of a line: dotted what is usual, and as a thin line what could be at worst."""
+    for quantity, style in zip((found.calculation.predicted or {}).get(name, ()), (":", "-"), strict=False):
+        points = [(row[place], each.value) for row in rows if (each := found.estimate(row, quantity))]
+        if points:
+            axes.plot(*zip(*points, strict=True), ls=style, lw=0.7, color=colour)
 
 
 def save_findings(found: Findings, file: str | Path) -> Path:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from primer.cli.flags import Verb, parse, show_help
+from primer.cli.flags import Arguments, Verb, parse, show_help
 from primer.cli.plan import about, footnote, megabytes
 from primer.cli.table import table
 from primer.errors import StoppedError, UsageError, nearest
 from primer.experiments import QUESTIONS
-from primer.experiments.experiment import Experiment, Measure
+from primer.experiments.calculation import Calculation
+from primer.experiments.experiment import Experiment, Measure, Variant
 from primer.experiments.trial import Trial, trials
 from primer.experiments.verdict import Findings, Row
 from primer.recipes.config import RunConfig, TranslationConfig
@@ -24,8 +26,12 @@ from primer.recipes.config import RunConfig, TranslationConfig
 class Options:
     """Of the command."""
 
-    seeds: int = 3
-    """Trainings of each variant, with as many seeds as the base is trained with; one has no interval."""
+    seeds: int = 0
+    """Of each variant and of the base; one has no interval. 0: as many as the shipped evidence has."""
+    minutes: float = 0.0
+    """Answer in so much time: fewer steps, and as many seeds as fit. 0: all of them, however long that takes."""
+    full: bool = False
+    """As the shipped evidence was made, whatever else is set: all steps, all seeds, all variants."""
     variants: str = ""
     """Only these, with commas between: names (h=4), what is varied (h), rows (A). Empty: all."""
     plan: bool = False
@@ -39,16 +45,25 @@ class Options:
     runs_dir: str = "runs"
     """Where runs are kept; those of a question go into why-QUESTION there."""
 
+    def __post_init__(self) -> None:
+        if self.seeds < 0 or not 0 <= self.minutes < float("inf"):
+            raise UsageError("--seeds and --minutes must not be negative", hint="--seeds=3")
+        if self.full and (self.minutes or self.seeds or self.variants):
+            raise UsageError(
+                "--full is all seeds and variants, in whatever time they need", hint="--full alone"
+            )
+
 
 VERB = Verb(
     name="why",
     takes="[QUESTION]",
     about="Answer a question by training: a base, and variants that differ from it in one thing each, all with the "
-    "same seeds. The verdict on a variant is its mean difference to the base with a 95 % interval. Without a word: the "
-    "questions. Stopped at any time, the same command goes on. Dotted flags change the base, as in primer train.",
+    "same seeds. The verdict on a variant is its mean difference to the base with a 95 % interval. Some questions are "
+    "answered by arithmetic alone, in a minute. Without a word: the questions. Stopped at any time, the same command "
+    "goes on. Dotted flags change the base, as in primer train.",
     examples=(
         "primer why",
-        "primer why table-3 --plan",
+        "primer why formats --minutes=5 --plot=formats.png",
         "primer why table-3 --variants=h,d_k --seeds=2 --train.steps=300",
     ),
     options=Options,
@@ -68,8 +83,18 @@ def run(argv: Sequence[str]) -> int:
             raise UsageError("flags go with a question", "primer why", VERB.examples[2])
         print(questions(as_json=options.json))
         return 0
-    experiment = asked(arguments.values[0], arguments.flags)
-    wanted = trials(experiment, experiment.chosen(options.variants), options.seeds, arguments.flags)
+    asked_for = asked(arguments.values[0], arguments.flags)
+    command = shlex.join(["primer", "why", *argv])
+    if isinstance(asked_for, Calculation):
+        return by_arithmetic(asked_for, arguments, command)
+    return by_training(asked_for, arguments, command)
+
+
+def by_training(experiment: Experiment, arguments: Arguments[Options], command: str) -> int:
+    """Train what is missing of an experiment, and print what was found."""
+    options, flags = arguments.options, arguments.flags
+    variants = experiment.chosen(options.variants)
+    wanted = trials(experiment, variants, options.seeds or experiment.seeds, flags)
     if arguments.help:
         show_help(VERB, wanted[0].config)
         return 0
@@ -85,13 +110,51 @@ def run(argv: Sequence[str]) -> int:
         from primer.cli.plots import require
 
         require(options.plot)  # rather now than in some hours
-    found = answer(experiment, wanted, options, shlex.join(["primer", "why", *argv]))
+    found = answer(experiment, wanted, variants, arguments, command)
     print(json.dumps(found.to_dict(), ensure_ascii=False) if options.json else in_tables(found))
     if options.plot:
         from primer.cli.plots import save_findings
 
         print(f"drawn into {save_findings(found, options.plot)}", file=sys.stderr)
     return 0
+
+
+def by_arithmetic(calculation: Calculation, arguments: Arguments[Options], command: str) -> int:
+    """Compute, and print what was found."""
+    from primer.cli.calculated import in_columns
+    from primer.experiments.calculation import calculate, chosen
+
+    options = arguments.options
+    if arguments.help:
+        show_help(VERB)
+        return 0
+    if arguments.flags or options.plan or options.so_far:
+        given = next((f"--{key}" for key in arguments.flags), "--plan" if options.plan else "--so-far")
+        raise UsageError(
+            f"{calculation.name} is answered by arithmetic: there is nothing to train", given, command
+        )
+    if options.plot:
+        from primer.cli.plots import require
+
+        require(options.plot)
+    with telling() as tell:
+        found = calculate(calculation, options.seeds or calculation.seeds, minutes=options.minutes, tell=tell)
+    found = chosen(found, [word.strip() for word in options.variants.split(",") if word.strip()])
+    print(json.dumps(found.to_dict(), ensure_ascii=False) if options.json else in_columns(found))
+    if options.plot:
+        from primer.cli.plots import save_calculated
+
+        print(f"drawn into {save_calculated(found, options.plot)}", file=sys.stderr)
+    return 0
+
+
+@contextmanager
+def telling() -> Iterator[Callable[[str, int, int], None]]:
+    """Who says on stderr how far a calculation is."""
+    from primer.cli.progress import reporter
+
+    with reporter() as report:
+        yield lambda what, done, total: report.on_part(what, done, total)
 
 
 def questions(*, as_json: bool) -> str:
@@ -102,8 +165,8 @@ def questions(*, as_json: bool) -> str:
     return table(rows, cut=1) + "\n\nits cost, before anything is trained: primer why QUESTION --plan"
 
 
-def asked(name: str, flags: dict[str, Any]) -> Experiment:
-    """The experiment behind a question. UsageError for one that there is not."""
+def asked(name: str, flags: dict[str, Any]) -> Experiment | Calculation:
+    """What answers a question. UsageError for one that there is not."""
     if name not in QUESTIONS:
         close = nearest(name, list(QUESTIONS))
         raise UsageError(
@@ -112,16 +175,34 @@ def asked(name: str, flags: dict[str, Any]) -> Experiment:
     return QUESTIONS[name].experiment(flags)
 
 
-def answer(experiment: Experiment, wanted: Sequence[Trial], options: Options, command: str) -> Findings:
+def answer(
+    experiment: Experiment,
+    wanted: Sequence[Trial],
+    variants: Sequence[Variant],
+    arguments: Arguments[Options],
+    command: str,
+) -> Findings:
     """Train what is missing and say what was found; whoever stops that is told how to go on."""
     from primer.cli.progress import reporter
+    from primer.experiments.budget import within
     from primer.experiments.carry_out import carry_out
     from primer.training.distributed import place
 
+    options = arguments.options
     if place().size > 1:
         raise UsageError("an experiment trains in one process", "torchrun", command)
     try:
         with reporter() as report:
+            if options.minutes and not options.so_far:
+                return within(
+                    experiment,
+                    variants,
+                    arguments.flags,
+                    options.minutes,
+                    seeds=options.seeds or experiment.seeds,
+                    runs_dir=options.runs_dir,
+                    reporter=report,
+                )
             return carry_out(
                 experiment, wanted, runs_dir=options.runs_dir, reporter=report, only_look=options.so_far
             )
@@ -151,7 +232,8 @@ def in_tables(found: Findings) -> str:
     parts = [found.experiment.question]
     for measure in found.experiment.measures:
         parts += [f"{measure.name}: {measure.about}", of_measure(found, measure)]
-    return "\n\n".join([*parts, notes(found)])
+    seen = [f"As it was carried out in full: {found.experiment.seen}"] if found.experiment.seen else []
+    return "\n\n".join([*parts, notes(found), *seen])
 
 
 def of_measure(found: Findings, measure: Measure) -> str:

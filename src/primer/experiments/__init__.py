@@ -1,10 +1,11 @@
-"""Answers to "why": trainings that differ in one thing each, compared with an interval."""
+"""Answers to "why": trainings (or sums) that differ in one thing each, compared with an interval."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from primer.experiments import table_3
+from primer.experiments import arithmetic, number_formats, table_3
+from primer.experiments.calculation import Calculation
 from primer.experiments.experiment import Experiment
 
 
@@ -13,7 +14,15 @@ class Question:
     """What can be asked by name, and how it is answered on the text that a person's flags ask for."""
 
     text: str
-    experiment: Callable[[Mapping[str, Any]], Experiment]
+    experiment: Callable[[Mapping[str, Any]], Experiment | Calculation]
 
 
-QUESTIONS = {table_3.NAME: Question(table_3.QUESTION, table_3.experiment)}
+def _always(answer: Experiment | Calculation) -> Question:
+    """A question whose answer is sought in one way, whatever a person's flags."""
+    return Question(answer.question, lambda flags: answer)
+
+
+QUESTIONS = {
+    table_3.NAME: Question(table_3.QUESTION, table_3.experiment),
+    **{each.name: _always(each) for each in (*arithmetic.CALCULATIONS, *number_formats.EXPERIMENTS)},
+}

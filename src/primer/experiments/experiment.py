@@ -80,6 +80,10 @@ class Experiment:
     """Whose figures the variants' `published` are."""
     notes: tuple[str, ...] = ()
     """What is to be known before it begins."""
+    seeds: int = 3
+    """Trainings of each variant in the shipped evidence."""
+    seen: str = ""
+    """What was seen when it was carried out in full."""
 
     def chosen(self, words: str) -> tuple[Variant, ...]:
         """The variants that words with commas between them call: by name (h=4), what is varied (h), or row (A).

@@ -21,7 +21,7 @@ from numba import njit, uint32
 from torch import Tensor
 
 from primer.floats.formats import Element, FloatFormat, Overflow, Rounding
-from primer.floats.words import FP32, constants
+from primer.floats.words import FP32, constants, holds
 
 ALONE = 1 << 15
 """So few numbers are not worth a second thread."""
@@ -189,13 +189,46 @@ def _group_largest(x: Any, out: Any) -> None:
         out[g] = most
 
 
+@inlined
+def nearest(x: Any, c: Any) -> Any:
+    """A number rounded."""
+    return np.uint32(rounded(np.float32(x).view(np.uint32), c)).view(np.float32)
+
+
 @compiled
 def _matmul(a: Any, b: Any, out: Any, c: Any) -> None:
     for i in range(a.shape[0]):
         for k in range(a.shape[1]):
             for j in range(b.shape[1]):
-                total = np.float32(out[i, j] + np.float32(a[i, k] * b[k, j]))
-                out[i, j] = np.uint32(rounded(total.view(np.uint32), c)).view(np.float32)
+                out[i, j] = nearest(out[i, j] + np.float32(a[i, k] * b[k, j]), c)
+
+
+@compiled
+def _added_in_fp32(x: Any, out: Any, compensated: bool) -> None:
+    for row in range(x.shape[0]):
+        total, lost = np.float32(0), np.float32(0)
+        for i in range(x.shape[1]):
+            y = np.float32(x[row, i] - lost)
+            larger = np.float32(total + y)
+            if compensated:
+                lost = np.float32(np.float32(larger - total) - y)
+            total = larger
+        out[row] = total
+
+
+@compiled
+def _added(x: Any, out: Any, c: Any, compensated: bool) -> None:
+    for row in range(x.shape[0]):
+        total, lost = np.float32(0), np.float32(0)
+        for i in range(x.shape[1]):
+            if compensated:
+                y = nearest(np.float32(x[row, i] - lost), c)
+                larger = nearest(np.float32(total + y), c)
+                lost = nearest(np.float32(nearest(np.float32(larger - total), c) - y), c)
+                total = larger
+            else:
+                total = nearest(np.float32(total + x[row, i]), c)
+        out[row] = total
 
 
 def quantize(
@@ -268,6 +301,22 @@ def matmul(a: Float[Tensor, "M K"], b: Float[Tensor, "K N"], form: FloatFormat) 
     c = packed(form, "nearest", form.overflow)
     left, right, results = (t.detach().numpy() for t in (a, b, out))
     in_slices(len(a), lambda part: _matmul(left[part], right, results[part], c), a.shape[1] * b.shape[1])
+    return out
+
+
+def added(x: Float[Tensor, "B N"], form: FloatFormat, *, compensated: bool) -> Float[Tensor, " B"]:
+    """`sums.naive`, or compensated as `sums.kahan`, of float32 on a CPU."""
+    x = x.contiguous()
+    out = x.new_empty(len(x))
+    numbers, results = x.numpy(), out.numpy()
+
+    def work(part: slice) -> None:
+        if holds(form, FP32):
+            _added_in_fp32(numbers[part], results[part], compensated)
+        else:
+            _added(numbers[part], results[part], packed(form, "nearest", form.overflow), compensated)
+
+    in_slices(len(x), work, x.shape[1])
     return out
 
 

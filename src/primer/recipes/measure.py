@@ -143,10 +143,10 @@ def fit_into_minutes(
     device = next(model.parameters()).device
     before = generators.capture(device)
     trainer = trainer_of(copy.deepcopy(model))
-    seconds = full = _seconds_a_step(trainer, at=train.steps - 1)
+    seconds = full = seconds_of_a_step(trainer, at=train.steps - 1)
     if isinstance(config, RunConfig):
         until = config.train.short_until
-        seconds = until * _seconds_a_step(trainer, at=0) + (1 - until) * full
+        seconds = until * seconds_of_a_step(trainer, at=0) + (1 - until) * full
     generators.restore(before, device)
     steps = world.first(max(LEAST_STEPS, int(train.minutes * 60 / seconds)), device)
     if steps >= train.steps:
@@ -159,7 +159,7 @@ def fit_into_minutes(
     return replace(config, train=shorter, schedule=schedule)
 
 
-def _seconds_a_step(trainer: Trainer, at: int) -> float:
+def seconds_of_a_step(trainer: Trainer, at: int) -> float:
     """The slower of two steps as they are taken at one place of the schedule."""
     times = []
     for _ in range(3):
