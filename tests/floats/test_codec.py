@@ -133,6 +133,12 @@ def test_next_numbers_are_in_order_and_leave_none_out(name: str) -> None:
     assert walked == numbers
 
 
+def test_both_zeros_have_the_same_neighbours() -> None:
+    form = FORMATS["fp16"]
+    for zero in (0, 0x8000):
+        assert (nextafter(zero, form, "up"), nextafter(zero, form, "down")) == (1, 0x8001)
+
+
 def test_stochastic_rounding_is_right_in_the_mean() -> None:
     form = FORMATS["e2m1"]
     x = Fraction(9, 8)  # a quarter of the way from 1 to 1.5

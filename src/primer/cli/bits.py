@@ -111,7 +111,7 @@ def described(x: Value, form: Element, rounding: Rounding, overflow: Overflow | 
             "error": exact(Value(abs(error), error < 0)),
             "ulp": exact(Value(step)),
             "error_in_ulp": float(error / step),
-            "relative_error": float(abs(error) / x.magnitude) if x.magnitude else 0.0,
+            "relative_error": relative(error, x),
         }
     if found.kind == "number":
         beside: tuple[tuple[str, Literal["up", "down"]], ...] = (("below", "down"), ("above", "up"))
@@ -120,6 +120,13 @@ def described(x: Value, form: Element, rounding: Rounding, overflow: Overflow | 
             if near is not None:
                 told[name] = {"code": hexadecimal(near, form), "value": exact(codec.decode(near, form))}
     return told
+
+
+def relative(error: Fraction, x: Value) -> float | None:
+    """An error as a part of the number; None of zero, which only a format without one misses."""
+    if not x.magnitude:
+        return None if error else 0.0
+    return float(abs(error) / x.magnitude)
 
 
 def exact(value: Value) -> str:
@@ -146,7 +153,9 @@ def one(x: Value, form: Element, rounding: Rounding, overflow: Overflow | None) 
         f"= {told['value']}",
     ]
     if "error" in told:
-        off = f"{told['error_in_ulp']:+.3g} ulp (of {short(Value(codec.ulp(x, form)))}), {told['relative_error']:.2%}"
+        off = f"{told['error_in_ulp']:+.3g} ulp (of {short(Value(codec.ulp(x, form)))})"
+        part = told["relative_error"]
+        off += "" if part is None else f", {part:.2%}"
         lines.append("  exact" if told["error"] == "0" else f"  off by {off}")
     lines += [
         f"  {name + ':':<6} {told[name]['value']}  {told[name]['code']}"
@@ -171,7 +180,8 @@ def in_every_format(
         off = ulps = ""
         if x.kind == "number" and found.kind == "number":
             error = found.exact - x.exact
-            off = "exact" if not error else f"{float(abs(error) / x.magnitude):.2g}"
+            part = relative(error, x)
+            off = "exact" if not error else "" if part is None else f"{part:.2g}"
             ulps = "" if not error else f"{float(error / codec.ulp(x, form)):+.3g}"
         rows.append((form.name, bits(code, form), short(found), off, ulps))
     return aligned(rows, right={3, 4})

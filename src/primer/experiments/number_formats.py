@@ -37,6 +37,8 @@ FP16 = Experiment(
     variants=(
         Variant("fp16", {**PASSES, **KEPT, **UNSCALED}),
         Variant("fp16+scaling", {**PASSES, **KEPT, **SCALED}),
+        Variant("fp16+epsilon", {**PASSES, **KEPT, **UNSCALED, "optim.eps": 1e-4}),
+        Variant("fp16+epsilon+scaling", {**PASSES, **KEPT, **SCALED, "optim.eps": 1e-4}),
         Variant("fp16+master", {**PASSES, **UNSCALED}),
         Variant("fp16+master+scaling", {**PASSES, **SCALED}),
         Variant("bf16", {**in_bf16(PASSES), **in_bf16(KEPT)}),
@@ -45,6 +47,7 @@ FP16 = Experiment(
     notes=(
         "master: weights and AdamW's state in fp32, everything that the passes compute in the short format.",
         "scaling: the loss is multiplied before the backward pass, and gradients divided after it.",
+        "epsilon: AdamW's is 1e-4, which fp16 can say; else it is 1e-8, which is 0 there.",
     ),
 )
 

@@ -21,7 +21,7 @@ ScaleRule = Literal["floor", "even", "ceil"]
 
 @dataclass(frozen=True)
 class Groups:
-    """Numbers in rows that share a scale each, and how to put them back."""
+    """Numbers in rows that share a scale, and how to put them back."""
 
     rows: Float[Tensor, "G N"]
     shape: torch.Size
@@ -34,9 +34,12 @@ class Groups:
 def grouped(
     x: Float[Tensor, "*N"], scaling: Literal["tensor", "row", "block"], block: int, axis: int
 ) -> Groups:
-    """x cut into the rows of one scale each: all of it, or along `axis` the whole length or a block at a time."""
+    """x cut into the rows of one scale each: along `axis` the whole length, or a block at a time.
+
+    With one scale for all of a tensor, rows that lie in memory as they are, whichever axis was named.
+    """
     if scaling == "tensor":
-        return Groups(x.reshape(1, -1), x.shape, -1, 0)
+        return Groups(x.reshape(-1, x.shape[-1] if x.ndim else 1), x.shape, -1, 0)
     moved = x.movedim(axis, -1)
     length = moved.shape[-1]
     size = block if scaling == "block" else length

@@ -197,12 +197,13 @@ def nextafter(code: int, form: Element, direction: Literal["up", "down"]) -> int
     sign = sign_bit(form)
     size = code & ~sign
     last = form.last_number + form.has_infinity
+    if here.kind == "number" and not here.magnitude:  # either zero
+        return 1 if direction == "up" else sign | 1
     if (direction == "up") != here.negative:  # away from zero
         return (code & sign) | (size + 1) if size < last else None
-    if size:
-        lower = size - 1
-        return lower if lower == 0 and form.subnormals else (code & sign) | lower
-    return sign | 1 if sign and form.subnormals else None  # from zero to the other side
+    if not form.subnormals:
+        return size - 1 if size else None
+    return (code & sign) | (size - 1) if size > 1 else 0
 
 
 def neighbours(x: Value | Fraction | float | str, form: Element) -> tuple[int | None, int | None]:

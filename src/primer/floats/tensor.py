@@ -75,7 +75,10 @@ def quantize(
         block = form.block if isinstance(form, BlockFormat) else 0
         groups = grouped(held, "row" if scaling == "row" else "block" if block else "tensor", block, axis)
         rows, work = _in_words(groups.rows, element, implementation)
-        scales = scales_of(work.group_largest(rows), form, scale_rule)
+        largest = work.group_largest(rows)
+        if scaling == "tensor" and len(largest):
+            largest = largest.amax().expand(len(rows))
+        scales = scales_of(largest, form, scale_rule)
         done = ungrouped(work.quantize_scaled(rows, scales, *how).to(held.dtype), groups)
     if out is None:
         return done.to(x.dtype)

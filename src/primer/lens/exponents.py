@@ -42,7 +42,7 @@ class Exponents:
         self.strange += strange
         self.zeros += x.numel() - int(real.sum()) - strange
 
-    def share(self, low: float, high: float) -> float:
+    def share(self, low: int, high: int) -> float:
         """The part of all numbers but zeros whose exponents are at least `low` and below `high`."""
         inside = sum(n for e, n in self.counts.items() if low <= e < high)
         return inside / self.total if self.total else 0.0

@@ -160,7 +160,9 @@ def introduction(info: Mapping[str, Any]) -> str:
     return (
         f"{info.get('recipe', 'run')}: {info.get('parameters', 0):,} parameters, "
         f"{info.get('train_tokens', 0):,} tokens of {info.get('source', 'text')}, "
-        f"on {device} in {info.get('precision', 'fp32')}{threads}{together}\n{info.get('path', '')}"
+        f"on {device} in {info.get('precision', 'fp32')}{threads}{together}\n"
+        + (f"numbers: {formats}\n" if (formats := info.get("formats")) else "")
+        + f"{info.get('path', '')}"
     )
 
 

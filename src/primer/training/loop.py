@@ -265,7 +265,7 @@ def fit(trainer: Trainer, hands: Hands) -> bool:
             raise DivergedError(
                 f"the loss or its gradient was not finite {times}",
                 where=f"step {step}",
-                hint="a smaller --optim.lr, a longer --schedule.warmup, or --train.precision=fp32",
+                hint=f"a smaller --optim.lr, a longer --schedule.warmup, or {trainer.precision.longer()}",
             )
         best = None if stopping else look(trainer, hands, sound=sound)
         stopping = best is None

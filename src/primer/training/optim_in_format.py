@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import torch
 from torch import nn
 
 from primer.floats.formats import Element
@@ -28,6 +29,9 @@ class AdamWInFormat(AdamW):
 
     def _in_format(self, parameters: dict[str, nn.Parameter], lr: float) -> None:
         beta1, beta2 = self.betas
+        eps = self.round(
+            torch.tensor(self.eps, dtype=torch.float64)
+        ).item()  # one rounding: 1e-8 is 0 in fp16
         for name, parameter in parameters.items():
             assert parameter.grad is not None
             p, g = local(parameter), self.round(local(parameter.grad))
@@ -39,5 +43,5 @@ class AdamWInFormat(AdamW):
             v.copy_(self.round(v * beta2))
             v.copy_(self.round(v.addcmul(g, g, value=1 - beta2)))
             root = self.round(self.round(v.sqrt()) / (1 - beta2**t) ** 0.5)  # √v̂
-            root = self.round(root + self.eps)
+            root = self.round(root + eps)
             p.addcdiv_(m, root, value=-(lr / (1 - beta1**t)))

@@ -42,6 +42,11 @@ class Precision:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, self.dtype)
 
+    def longer(self) -> str:
+        """What to try where numbers of this precision do not last."""
+        places = ", ".join(f"precision.{place}" for place in self.formats.formats)
+        return f"longer formats for {places}" if places else "--train.precision=fp32"
+
     def scaler(self) -> LossScaler | None:
         """The loss scaler that fp16 needs, or that was asked for; else None."""
         asked = self.formats.scales_loss

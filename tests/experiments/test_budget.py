@@ -1,0 +1,50 @@
+"""An experiment in so many minutes."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from primer.errors import UsageError
+from primer.experiments import budget
+from primer.experiments.budget import within
+from primer.experiments.number_formats import SMALL_UPDATES
+from primer.recipes.report import Silence
+from setups import TINY
+
+FLAGS = {
+    **TINY,
+    "train.steps": 40,
+    "train.evaluate_every": 20,
+    "train.sample_every": 0,
+    "train.checkpoint_every": 40,
+}
+
+
+def test_an_answer_in_time_has_as_many_seeds_as_fit(
+    text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budget, "OVERHEAD", 0.5)
+    variants = SMALL_UPDATES.chosen("nearest")
+    started = time.monotonic()
+    found = within(
+        SMALL_UPDATES,
+        variants,
+        {**FLAGS, "data.source": str(text_file)},
+        0.5,
+        seeds=2,
+        runs_dir=tmp_path,
+        reporter=Silence(),
+    )
+    assert time.monotonic() - started < 60
+    assert len(found.seeds) == 2
+    assert all(each.status == "finished" for row in (found.base, *found.rows) for each in row.outcomes)
+    assert found.difference(found.rows[0], SMALL_UPDATES.measures[0]) is not None
+
+
+def test_too_little_time_is_said_before_anything_is_trained(text_file: Path, tmp_path: Path) -> None:
+    flags = {**FLAGS, "data.source": str(text_file)}
+    with pytest.raises(UsageError, match="trainings of 20 steps take about") as caught:
+        within(SMALL_UPDATES, SMALL_UPDATES.chosen(""), flags, 0.01, seeds=2, runs_dir=tmp_path)
+    assert "--minutes=" in (caught.value.hint or "")
+    assert not list(tmp_path.glob("why-*/*"))

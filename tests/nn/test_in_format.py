@@ -1,0 +1,105 @@
+"""Layers whose products read numbers of a format, against the products written out."""
+
+import pytest
+import torch
+from torch import nn
+
+from primer.floats.formats import FORMATS, named
+from primer.floats.tensor import quantize
+from primer.nn.in_format import LinearInFormat, Products, hand_on
+
+CASES = [
+    ("bf16", "none"),
+    ("e4m3", "none"),
+    ("e4m3", "tensor"),
+    ("e4m3", "row"),
+    ("mxfp4", "none"),
+    ("nvfp4", "none"),
+]
+
+
+def layer(how: Products, inputs: int = 64, outputs: int = 96) -> nn.Linear:
+    torch.manual_seed(0)
+    linear = nn.Linear(inputs, outputs)
+    LinearInFormat.adopt(linear, how)
+    return linear
+
+
+@pytest.mark.parametrize(("name", "scaling"), CASES)
+def test_every_product_reads_the_format(name: str, scaling: str) -> None:
+    """y = Q(x)·Q(W)ᵀ + b, ∂x = Q(∂y)·Q(W), ∂W = Q(∂y)ᵀ·Q(x): scales are shared along the axis that is summed over."""
+    linear = layer(Products(named(name), named(name), scaling=scaling))
+    x = torch.randn(5, 32, 64, requires_grad=True)
+    g = torch.randn(5, 32, 96) * 1e-3
+    y = linear(x)
+    y.backward(g)
+
+    def q(t: torch.Tensor, axis: int) -> torch.Tensor:
+        return quantize(t.detach(), name, scaling=scaling, axis=axis)
+
+    flat_x, flat_g, w = x.flatten(0, 1), g.flatten(0, 1), linear.weight
+    wanted = q(flat_x, -1) @ q(w, -1).T + linear.bias
+    torch.testing.assert_close(y.flatten(0, 1), wanted, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(x.grad.flatten(0, 1), q(flat_g, -1) @ q(w, 0), rtol=1e-5, atol=1e-8)
+    torch.testing.assert_close(w.grad, q(flat_g, 0).T @ q(flat_x, 0), rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(linear.bias.grad, flat_g.sum(0))
+
+
+def test_gradients_may_have_a_format_of_their_own() -> None:
+    linear = layer(Products(FORMATS["e4m3"], FORMATS["e5m2"]))
+    x, g = torch.randn(32, 64, requires_grad=True), torch.randn(32, 96) * 1e-4
+    linear(x).backward(g)
+    wanted = quantize(g, "e5m2") @ quantize(linear.weight.detach(), "e4m3")
+    torch.testing.assert_close(x.grad, wanted)
+    assert quantize(g, "e4m3").count_nonzero() == 0  # in E4M3 nothing would be left of them
+
+
+def test_gradients_may_be_rounded_by_chance() -> None:
+    linear = layer(Products(FORMATS["e2m1"], FORMATS["e2m1"], gradients_rounding="stochastic"))
+    nn.init.ones_(linear.weight)
+    x, g = torch.randn(4096, 64, requires_grad=True), torch.full((4096, 96), 0.1)
+    linear(x).backward(g)
+    assert abs(float(x.grad.mean()) - 9.6) < 0.1  # to the nearest, 0.1 is 0 in E2M1
+
+
+def test_sums_in_a_short_format_lose_what_is_added_late() -> None:
+    usual = layer(Products(FORMATS["fp16"], FORMATS["fp16"]), inputs=4096, outputs=2)
+    short = layer(
+        Products(FORMATS["fp16"], FORMATS["fp16"], accumulator=FORMATS["fp16"]), inputs=4096, outputs=2
+    )
+    for linear in (usual, short):
+        nn.init.ones_(linear.weight)
+        nn.init.zeros_(linear.bias)
+    x = torch.ones(1, 4096)
+    assert usual(x)[0, 0] == 4096
+    assert short(x)[0, 0] == 2048  # 2048 + 1 is 2048 there
+
+
+def test_a_layer_stays_who_it_is() -> None:
+    linear = nn.Linear(64, 96)
+    weight, names = linear.weight, list(dict(linear.named_parameters()))
+    LinearInFormat.adopt(linear, Products(FORMATS["bf16"], FORMATS["bf16"]))
+    assert linear.weight is weight
+    assert list(linear.state_dict()) == names
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16])
+def test_the_devices_own_short_format_does_not_round_again(dtype: torch.dtype) -> None:
+    linear = layer(Products(FORMATS["e4m3"], FORMATS["e4m3"], scaling="tensor"))
+    x = torch.randn(3, 64)
+    with torch.autocast("cpu", dtype):
+        inside = linear(x)
+    assert inside.dtype == torch.float32
+    assert torch.equal(inside, linear(x))
+
+
+def test_what_is_handed_on_comes_back_in_its_own_format() -> None:
+    x = torch.randn(100, requires_grad=True)
+    g = torch.randn(100)
+    y = hand_on(x, FORMATS["bf16"], FORMATS["e5m2"])
+    y.backward(g)
+    assert torch.equal(y, quantize(x, "bf16"))
+    assert torch.equal(x.grad, quantize(g, "e5m2"))
+    x.grad = None
+    hand_on(x, FORMATS["bf16"], None).backward(g)
+    assert torch.equal(x.grad, g)
