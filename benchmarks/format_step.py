@@ -1,7 +1,7 @@
 """What training in an emulated format costs: `python benchmarks/format_step.py [--rounds 3] [--save]`.
 
-The lecture's model and batch (64 × 256 characters, made up) by primer's trainer: in fp32, and with each policy, in turns
-within one process; medians of the rounds. Goal: at most 3 × the fp32 step, emulated accumulators aside.
+The lecture's model and batch (64 × 256 characters, made up) by primer's trainer: in fp32, and with each policy, in
+turns within one process; medians of the rounds. Goal: at most 3 × the fp32 step, emulated accumulators aside.
 """
 
 import argparse

@@ -1,8 +1,9 @@
 """How fast a tensor is rounded to a format: `python benchmarks/rounding.py [--rounds 7] [--save]`.
 
-64 MiB of fp32 numbers, rounded to every element format in every rounding, into memory that is there: by the fused loops,
-by plain integer operations, by torch's own casts where it has them, and by ml_dtypes and gfloat. First all of them must give the same bits. Goals: ≥ 2 GB/s of fp32 input for
-every format and rounding on two cores, ≥ 5 × ml_dtypes' round trip to fp8, ≥ 25 × gfloat.
+64 MiB of fp32 numbers, rounded to every element format in every rounding, into memory that is there: by the fused
+loops, by plain integer operations, by torch's own casts where it has them, and by ml_dtypes and gfloat. First all of
+them must give the same bits. Goals: ≥ 2 GB/s of fp32 input for every format and rounding on two cores, ≥ 5 × ml_dtypes'
+round trip to fp8, ≥ 25 × gfloat.
 """
 
 import argparse

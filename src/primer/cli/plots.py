@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 from primer.assets import writing
 from primer.cli.curve import Curve, bounds
 from primer.errors import UsageError, missing_extra
+from primer.evals.interval import Estimate, mean
 from primer.floats.codec import exponent_of
 from primer.floats.formats import FORMATS
+from primer.recipes.directory import RunDirectory
 
 if TYPE_CHECKING:
     from primer.experiments.calculation import Calculated
@@ -154,6 +157,43 @@ def save_findings(found: Findings, file: str | Path) -> Path:
         if beside:
             _draw_against_theirs(line[1], found, measure)
     return _written(figure, file)
+
+
+def save_progress(found: Findings, file: str | Path) -> Path:
+    """Draw the validation loss over the steps: of each variant the mean over its seeds, and its 95 % interval."""
+    figure = _figure(file, 9, 6)
+    axes = figure.add_subplot(
+        xlabel="steps", ylabel="validation loss (nats a token)", title=found.experiment.question
+    )
+    for number, row in enumerate((found.base, *found.rows)):
+        points = _over_seeds([RunDirectory(Path(each.path)) for each in row.outcomes if each.path])
+        if not points:
+            continue
+        look = {"color": f"C{number % 10}", "ls": ("-", "--", ":")[number // 10 % 3]}
+        steps = [step for step, _ in points]
+        ended = f" (diverged with {row.diverged} of {len(row.outcomes)})" if row.diverged else ""
+        axes.plot(steps, [each.value for _, each in points], label=row.variant.name + ended, lw=1.3, **look)
+        low, high = [each.low for _, each in points], [each.high for _, each in points]
+        axes.fill_between(steps, low, high, color=look["color"], alpha=0.12, lw=0)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8, ncols=2)
+    return _written(figure, file)
+
+
+def _over_seeds(runs: Sequence[RunDirectory]) -> list[tuple[int, Estimate]]:
+    """By step the mean of the losses that all of some runs have there."""
+    losses = [
+        {row["step"]: row["val_loss"] for row in run.metrics.rows() if "val_loss" in row} for run in runs
+    ]
+    steps = sorted(set.intersection(*map(set, losses))) if losses else []
+    found = []
+    for step in steps:
+        values = [each[step] for each in losses]
+        if all(map(math.isfinite, values)):
+            found.append(
+                (step, mean(values) if len(values) > 1 else Estimate(values[0], values[0], values[0]))
+            )
+    return found
 
 
 def _draw_differences(axes: Any, found: Findings, measure: Measure) -> None:

@@ -42,6 +42,8 @@ class Options:
     """Print JSON."""
     plot: str | None = None
     """Draw the differences into this file too: .png or .svg (needs the extra "plots")."""
+    curves: str | None = None
+    """Draw the validation loss over the steps, its mean and its interval, into this file: .png or .svg."""
     runs_dir: str = "runs"
     """Where runs are kept; those of a question go into why-QUESTION there."""
 
@@ -106,17 +108,27 @@ def by_training(experiment: Experiment, arguments: Arguments[Options], command: 
         plan = planned(experiment, wanted, options.runs_dir)
         print(json.dumps(plan, ensure_ascii=False) if options.json else as_planned(plan))
         return 0
-    if options.plot:
-        from primer.cli.plots import require
-
-        require(options.plot)  # rather now than in some hours
+    require_plots(options)
     found = answer(experiment, wanted, variants, arguments, command)
     print(json.dumps(found.to_dict(), ensure_ascii=False) if options.json else in_tables(found))
     if options.plot:
         from primer.cli.plots import save_findings
 
         print(f"drawn into {save_findings(found, options.plot)}", file=sys.stderr)
+    if options.curves:
+        from primer.cli.plots import save_progress
+
+        print(f"drawn into {save_progress(found, options.curves)}", file=sys.stderr)
     return 0
+
+
+def require_plots(options: Options) -> None:
+    """Whether pictures can be drawn: rather said now than in some hours."""
+    for flag, file in (("--plot", options.plot), ("--curves", options.curves)):
+        if file:
+            from primer.cli.plots import require
+
+            require(file, flag)
 
 
 def by_arithmetic(calculation: Calculation, arguments: Arguments[Options], command: str) -> int:
@@ -128,15 +140,13 @@ def by_arithmetic(calculation: Calculation, arguments: Arguments[Options], comma
     if arguments.help:
         show_help(VERB)
         return 0
-    if arguments.flags or options.plan or options.so_far:
-        given = next((f"--{key}" for key in arguments.flags), "--plan" if options.plan else "--so-far")
+    training = {"--plan": options.plan, "--so-far": options.so_far, "--curves": options.curves}
+    training |= {f"--{key}": True for key in arguments.flags}
+    if given := next((flag for flag, asked_for in training.items() if asked_for), None):
         raise UsageError(
             f"{calculation.name} is answered by arithmetic: there is nothing to train", given, command
         )
-    if options.plot:
-        from primer.cli.plots import require
-
-        require(options.plot)
+    require_plots(options)
     with telling() as tell:
         found = calculate(calculation, options.seeds or calculation.seeds, minutes=options.minutes, tell=tell)
     found = chosen(found, [word.strip() for word in options.variants.split(",") if word.strip()])

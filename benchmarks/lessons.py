@@ -1,0 +1,39 @@
+"""The evidence of the lessons in number formats: `python benchmarks/lessons.py [NAME …]`.
+
+Carries each question of `primer why` out in full and keeps what was found, as results/lesson-NAME.json, and its pictures,
+in docs/pictures. Runs are kept in `runs`, so that the same command goes on where it was stopped.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+
+from primer.experiments.arithmetic import CALCULATIONS
+from primer.experiments.number_formats import EXPERIMENTS
+from receipt import ROOT, write
+
+MEASURED = ("src/primer", "benchmarks/lessons.py")
+COMPUTED = [each.name for each in CALCULATIONS]
+TRAINED = [each.name for each in EXPERIMENTS]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", default=[*COMPUTED, *TRAINED])
+    options = parser.parse_args()
+    pictures = ROOT / "docs" / "pictures"
+    for name in options.names:
+        command = ["primer", "why", name, "--full"]
+        drawn = [f"--plot={pictures / f'why-{name}.svg'}"]
+        if name in TRAINED:
+            drawn.append(f"--curves={pictures / f'why-{name}-curves.svg'}")
+        done = subprocess.run(
+            [sys.executable, "-m", *command, *drawn, "--json"], stdout=subprocess.PIPE, text=True, check=True
+        )
+        found = {"answered_by": " ".join(command), **json.loads(done.stdout)}
+        print(write(f"lesson-{name}", found, measured=MEASURED))
+
+
+if __name__ == "__main__":
+    main()
