@@ -1,7 +1,7 @@
 """The evidence of the lessons in number formats: `python benchmarks/lessons.py [NAME …]`.
 
-Carries each question of `primer why` out in full and keeps what was found, as results/lesson-NAME.json, and its pictures,
-in docs/pictures. Runs are kept in `runs`, so that the same command goes on where it was stopped.
+Carries each question of `primer why` out in full and keeps what was found, as results/lesson-NAME.json, and pictures
+of it, in docs/pictures. Runs are kept in `runs`, so that the same command goes on where it was stopped.
 """
 
 import argparse

@@ -128,7 +128,7 @@ def calculate(
 
 
 def chosen(found: Calculated, wanted: Sequence[str]) -> Calculated:
-    """The rows one of whose parts is among the words; all where there is no word. UsageError for one in none of them."""
+    """The rows with a part among the words; all where there is no word. UsageError for one that is in no row."""
     if not wanted:
         return found
     known = list(dict.fromkeys(str(part) for row in found.rows for part in row))
