@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from primer.floats import native
 from primer.floats.accumulate import matmul
 from primer.floats.blocks import ScaleRule, Scaling
 from primer.floats.formats import BlockFormat, FloatFormat, Format, Rounding
 from primer.floats.tensor import quantize
-
-EIGHT_BITS = {"e4m3": torch.float8_e4m3fn, "e5m2": torch.float8_e5m2}
-"""What matrix units read themselves (NVIDIA from Hopper on)."""
 
 
 @dataclass(frozen=True)
@@ -30,13 +28,19 @@ class Products:
     scale_rule: ScaleRule = "floor"
     gradients_rounding: Rounding = "nearest"
     accumulator: FloatFormat | None = None
-    native: bool = False
-    """Whether the device multiplies 8-bit numbers itself."""
+    native: Literal["auto", "on", "off"] = "off"
+    """Whether the device multiplies 8-bit numbers itself, where it can. auto: on GPUs."""
 
     @property
     def by_axis(self) -> bool:
         """Whether numbers share scales along the axis that is summed over, so that it matters which one that is."""
         return self.scaling == "row" or isinstance(self.inputs, BlockFormat)
+
+    def by_device(self, device: torch.device) -> bool:
+        """Whether the device computes these products itself."""
+        wanted = self.native == "on" or (self.native == "auto" and device.type == "cuda")
+        plain = self.scaling != "row" and self.accumulator is None
+        return wanted and plain and native.can(device, self.inputs, self.gradients)
 
     def operand(self, x: Tensor, axis: int) -> Tensor:
         """x or W as it goes into a product that sums over `axis`."""
@@ -88,6 +92,30 @@ class _Linear(torch.autograd.Function):
             return grad_x, grad_weight, g.sum(0) if for_bias else None, None
 
 
+class _NativeLinear(torch.autograd.Function):
+    """`_Linear` with what goes into products kept in 8 bits, and multiplied as such."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, how: Products) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            rows, w = (native.eight_bits(t.float(), how.inputs, how.scaling) for t in (x, weight))
+            ctx.save_for_backward(rows.codes, rows.scale, w.codes, w.scale)
+            ctx.how = how
+            y = native.matmul(rows, w)
+            return y if bias is None else y.add_(bias)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
+        how, saved = ctx.how, ctx.saved_tensors
+        x, w = native.Eight(*saved[:2]), native.Eight(*saved[2:])
+        for_x, for_weight, for_bias, _ = ctx.needs_input_grad
+        with torch.autocast(grads[0].device.type, enabled=False):
+            g = native.eight_bits(grads[0].float(), how.gradients, how.scaling, how.gradients_rounding)
+            grad_x = native.matmul(g, w.transposed()) if for_x else None
+            grad_weight = native.matmul(g.transposed(), x.transposed()) if for_weight else None
+            return grad_x, grad_weight, grads[0].float().sum(0) if for_bias else None, None
+
+
 class LinearInFormat(nn.Linear):
     """A linear map whose products read numbers of a format; its weights stay as they are.
 
@@ -104,7 +132,9 @@ class LinearInFormat(nn.Linear):
         cast(LinearInFormat, linear).products = products
 
     def forward(self, x: Float[Tensor, "*B inputs"]) -> Float[Tensor, "*B outputs"]:
-        y = _Linear.apply(x.flatten(0, -2), self.weight, self.bias, self.products)  # type: ignore[no-untyped-call]
+        by_device = self.products.by_device(x.device)
+        product = (_NativeLinear if by_device else _Linear).apply
+        y = product(x.flatten(0, -2), self.weight, self.bias, self.products)  # type: ignore[no-untyped-call]
         return cast(Tensor, y).unflatten(0, x.shape[:-1])
 
 

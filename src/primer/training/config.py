@@ -257,7 +257,8 @@ class PrecisionConfig:
     loss_scale: float = 65536.0
     """By how much; where it is dynamic, to begin with."""
     native: Literal["auto", "on", "off"] = "auto"
-    """Products by the device itself, where it has the formats. auto: on GPUs."""
+    """Products by the device's own 8-bit units, where it has them (e4m3 and e5m2, a scale a tensor or none), instead of
+    emulated ones. auto: on GPUs. (bf16 and fp16 by the device itself are `train.precision`.)"""
 
     def __post_init__(self) -> None:
         for name in (*WHOLE, "matmul", "matmul_gradients"):

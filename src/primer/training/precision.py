@@ -109,6 +109,7 @@ def products(config: PrecisionConfig) -> Products:
         scale_rule=config.scale_rule,
         gradients_rounding=config.gradients_rounding,
         accumulator=accumulator,
+        native=config.native,
     )
 
 

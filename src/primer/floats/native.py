@@ -1,0 +1,60 @@
+"""Products of 8-bit numbers by the device's own matrix units: NVIDIA's from Ada and Hopper on, and any CPU, slowly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from primer.floats.blocks import Scaling, largest_scales
+from primer.floats.formats import Format, Rounding
+from primer.floats.tensor import quantize
+
+DTYPES = {"e4m3": torch.float8_e4m3fn, "e5m2": torch.float8_e5m2}
+TILE = 16
+"""What the sizes of a product must divide by on a GPU."""
+
+
+@dataclass(frozen=True)
+class Eight:
+    """A matrix of 8-bit numbers, and what they are to be multiplied by. A quarter of fp32's memory."""
+
+    codes: Tensor
+    scale: Float[Tensor, ""]
+
+    def transposed(self) -> Eight:
+        """The same with rows for columns, laid out anew."""
+        return Eight(self.codes.T.contiguous(), self.scale)
+
+
+def can(device: torch.device, *forms: Format) -> bool:
+    """Whether a device multiplies numbers of these formats itself."""
+    if not all(form.name in DTYPES for form in forms):
+        return False
+    return device.type == "cpu" or (
+        device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 9)
+    )
+
+
+def eight_bits(
+    x: Float[Tensor, "M N"], form: Format, scaling: Scaling = "none", rounding: Rounding = "nearest"
+) -> Eight:
+    """x in a format of 8 bits, with a scale for all of it or none: what `quantize` gives, not yet multiplied back."""
+    if scaling == "none":
+        return Eight(quantize(x, form, rounding).to(DTYPES[form.name]), x.new_ones(()))
+    assert scaling == "tensor", "rows have scales of their own"
+    scale = largest_scales(x.abs().amax()[None], form)[0]  # type: ignore[arg-type]  # no block format has 8-bit units
+    numbers = quantize(x * scale.reciprocal(), form, rounding, overflow="saturate")
+    return Eight(numbers.to(DTYPES[form.name]), scale)
+
+
+def matmul(a: Eight, b: Eight) -> Float[Tensor, "M N"]:
+    """a·bᵀ in float32: the rows of a by the rows of b, as matrix units read both. Sums are the device's own."""
+    M, K, N = *a.codes.shape, b.codes.shape[0]
+    if a.codes.device.type == "cuda" and any(size % TILE for size in (M, K, N)):
+        numbers = (each.codes.float() * each.scale for each in (a, b))
+        left, right = numbers
+        return left @ right.T
+    return torch._scaled_mm(a.codes, b.codes.T, a.scale, b.scale, out_dtype=torch.float32)
