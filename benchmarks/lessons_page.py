@@ -47,7 +47,9 @@ def page() -> str:
 def lesson(name: str) -> str:
     """One lesson: question, command, what was seen, pictures, table."""
     answer = QUESTIONS[name].experiment({})
-    receipt = json.loads((ROOT / "benchmarks" / "results" / f"lesson-{name}.json").read_text(encoding="utf-8"))
+    receipt = json.loads(
+        (ROOT / "benchmarks" / "results" / f"lesson-{name}.json").read_text(encoding="utf-8")
+    )
     found = receipt["figures"]
     pictures = [f"why-{name}"] + ([f"why-{name}-curves"] if isinstance(answer, Experiment) else [])
     drawn = "\n\n".join(f"![{answer.question}](pictures/{picture}.svg)" for picture in pictures)

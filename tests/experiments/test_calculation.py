@@ -28,7 +28,7 @@ NOISY = Calculation(
     keys=("way", "steps"),
     quantities=(Quantity("error", "how far"), Quantity("lost", "how many", percent=True)),
     of=lambda seed: noisy(seed),
-    picture=Picture("steps", ("way",)),
+    picture=Picture("steps", "way"),
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,9 +17,9 @@ from primer.floats.formats import FORMATS
 from primer.recipes.directory import RunDirectory
 
 if TYPE_CHECKING:
-    from primer.experiments.calculation import Calculated
+    from primer.experiments.calculation import Calculated, Key
     from primer.experiments.experiment import Measure
-    from primer.experiments.verdict import Findings
+    from primer.experiments.verdict import Findings, Row
     from primer.lens.exponents import Exponents
     from primer.recipes.translating import Looked
 
@@ -95,54 +96,65 @@ def save_exponents(found: Mapping[str, Exponents], formats: Sequence[str], file:
 
 
 def save_calculated(found: Calculated, file: str | Path) -> Path:
-    """Draw a calculation: a panel a quantity, a line for each combination of the other keys, its interval as a band."""
+    """Draw a calculation: a row of panels a quantity, a line for each format or the like, its interval as a band.
+
+    Dotted: what theory expects; thin: what it allows at worst.
+    """
     calculation, picture = found.calculation, found.calculation.picture
-    place = calculation.keys.index(picture.across)
     theory = {name for names in (calculation.predicted or {}).values() for name in names}
     drawn = [each for each in calculation.quantities if each.name not in theory]
-    figure = _figure(file, 8 * len(drawn), 5.5)
-    panels = figure.subplots(1, len(drawn), squeeze=False)[0]
-    for axes, quantity in zip(panels, drawn, strict=True):
-        lines: dict[tuple[Any, ...], list[Any]] = {}
-        for row in found.rows:
-            lines.setdefault(tuple(row[calculation.keys.index(key)] for key in picture.lines), []).append(row)
-        colours = list(dict.fromkeys(line[0] for line in lines))
-        styles = list(dict.fromkeys(line[1:] for line in lines))
-        for line, rows in lines.items():
-            points = [(row[place], each) for row in rows if (each := found.estimate(row, quantity.name))]
-            if not points:
-                continue
-            look = {"color": f"C{colours.index(line[0])}", "ls": ("-", "--", ":")[styles.index(line[1:]) % 3]}
-            x = [point for point, _ in points]
-            axes.plot(
-                x, [each.value for _, each in points], marker=".", label=" ".join(map(str, line)), **look
-            )
-            axes.fill_between(
-                x,
-                [e.low for _, e in points],
-                [e.high for _, e in points],
-                color=look["color"],
-                alpha=0.15,
-                lw=0,
-            )
-            _draw_predictions(axes, found, rows, quantity.name, place, look["color"])
-        axes.set_xscale("log" if picture.logarithmic[0] else "linear")
-        axes.set_yscale("log" if picture.logarithmic[1] and not quantity.percent else "linear")
-        axes.set_xlabel(picture.across)
-        axes.set_title(quantity.about, fontsize=9)
-        axes.grid(alpha=0.3)
-    panels[-1].legend(fontsize=7, ncols=2)
+    panels = list(dict.fromkeys(_part(found, row, picture.panels) for row in found.rows))
+    names = list(dict.fromkeys(_part(found, row, picture.lines) for row in found.rows))
+    figure = _figure(file, 2 + 4 * len(panels), 4 * len(drawn))
+    grid = figure.subplots(len(drawn), len(panels), squeeze=False, sharex=True, sharey="row")
+    for line, quantity in zip(grid, drawn, strict=True):
+        for axes, panel in zip(line, panels, strict=True):
+            for name in names:
+                rows = [
+                    row
+                    for row in found.rows
+                    if (_part(found, row, picture.panels), _part(found, row, picture.lines)) == (panel, name)
+                ]
+                _draw_line(axes, found, rows, quantity.name, str(name), f"C{names.index(name)}")
+            axes.set_xscale("log")
+            axes.set_yscale("linear" if quantity.percent else "log")
+            axes.set_xlabel(picture.across)
+            axes.set_title(str(panel), fontsize=10)
+            axes.grid(alpha=0.3)
+        line[0].set_ylabel(_wrapped(quantity.about), fontsize=8)
+    handles, labels = grid[-1][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right upper", fontsize=8)
     return _written(figure, file)
 
 
-def _draw_predictions(
-    axes: Any, found: Calculated, rows: Sequence[Any], name: str, place: int, colour: str
-) -> None:
-    """What theory says of a line: dotted what is usual, and as a thin line what could be at worst."""
-    for quantity, style in zip((found.calculation.predicted or {}).get(name, ()), (":", "-"), strict=False):
-        points = [(row[place], each.value) for row in rows if (each := found.estimate(row, quantity))]
-        if points:
-            axes.plot(*zip(*points, strict=True), ls=style, lw=0.7, color=colour)
+def _part(found: Calculated, row: Key, key: str) -> str | int | float:
+    """Of a row the part that a key names; nothing for no key."""
+    return row[found.calculation.keys.index(key)] if key else ""
+
+
+def _draw_line(axes: Any, found: Calculated, rows: Sequence[Key], name: str, label: str, colour: str) -> None:
+    """One line with its interval, and what theory says of it."""
+    across = found.calculation.picture.across
+    points = [(_part(found, row, across), each) for row in rows if (each := found.estimate(row, name))]
+    if not points:
+        return
+    x = [point for point, _ in points]
+    axes.plot(x, [each.value for _, each in points], marker=".", label=label, color=colour)
+    axes.fill_between(
+        x, [e.low for _, e in points], [e.high for _, e in points], color=colour, alpha=0.15, lw=0
+    )
+    theories = (found.calculation.predicted or {}).get(name, ())
+    for theory, style in zip(theories, (":", "-"), strict=False):
+        told = [
+            (_part(found, row, across), each.value) for row in rows if (each := found.estimate(row, theory))
+        ]
+        if told:
+            axes.plot(*zip(*told, strict=True), ls=style, lw=0.7, color=colour)
+
+
+def _wrapped(text: str) -> str:
+    """In lines that fit beside a panel."""
+    return "\n".join(textwrap.wrap(text, 44))
 
 
 def save_findings(found: Findings, file: str | Path) -> Path:
@@ -160,40 +172,60 @@ def save_findings(found: Findings, file: str | Path) -> Path:
 
 
 def save_progress(found: Findings, file: str | Path) -> Path:
-    """Draw the validation loss over the steps: of each variant the mean over its seeds, and its 95 % interval."""
-    figure = _figure(file, 9, 6)
-    axes = figure.add_subplot(
-        xlabel="steps", ylabel="validation loss (nats a token)", title=found.experiment.question
-    )
+    """Draw the validation loss over the steps, and how far it lies from the base's with the same seed.
+
+    Of each variant the mean over its seeds, and its 95 % interval. What a seed brings by chance cancels in differences.
+    """
+    figure = _figure(file, 13, 5.5)
+    left, right = figure.subplots(1, 2)
+    figure.suptitle(found.experiment.question, fontsize=10)
+    base = _losses(found.base)
     for number, row in enumerate((found.base, *found.rows)):
-        points = _over_seeds([RunDirectory(Path(each.path)) for each in row.outcomes if each.path])
-        if not points:
-            continue
-        look = {"color": f"C{number % 10}", "ls": ("-", "--", ":")[number // 10 % 3]}
-        steps = [step for step, _ in points]
+        losses = _losses(row)
+        pairs = [
+            {step: mine[step] - theirs[step] for step in mine if step in theirs}
+            for mine, theirs in zip(losses, base, strict=False)
+        ]
         ended = f" (diverged with {row.diverged} of {len(row.outcomes)})" if row.diverged else ""
-        axes.plot(steps, [each.value for _, each in points], label=row.variant.name + ended, lw=1.3, **look)
-        low, high = [each.low for _, each in points], [each.high for _, each in points]
-        axes.fill_between(steps, low, high, color=look["color"], alpha=0.12, lw=0)
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=8, ncols=2)
+        look = {"color": f"C{number % 10}", "ls": ("-", "--", ":")[number // 10 % 3]}
+        for axes, curves in ((left, losses), (right, pairs)):
+            points = _over_seeds(curves)
+            steps = [step for step, _ in points]
+            axes.plot(
+                steps, [each.value for _, each in points], label=row.variant.name + ended, lw=1.3, **look
+            )
+            low, high = [each.low for _, each in points], [each.high for _, each in points]
+            axes.fill_between(steps, low, high, color=look["color"], alpha=0.1, lw=0)
+    left.set_ylabel("validation loss (nats a token)")
+    right.set_ylabel("against the base with the same seed")
+    for axes in (left, right):
+        axes.set_xlabel("steps")
+        axes.grid(alpha=0.3)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside right upper", fontsize=8)
     return _written(figure, file)
 
 
-def _over_seeds(runs: Sequence[RunDirectory]) -> list[tuple[int, Estimate]]:
-    """By step the mean of the losses that all of some runs have there."""
-    losses = [
-        {row["step"]: row["val_loss"] for row in run.metrics.rows() if "val_loss" in row} for run in runs
+def _losses(row: Row) -> list[dict[int, float]]:
+    """The validation losses of a variant's runs, by step."""
+    runs = [RunDirectory(Path(each.path)) for each in row.outcomes if each.path]
+    return [
+        {
+            line["step"]: line["val_loss"]
+            for line in run.metrics.rows()
+            if math.isfinite(line.get("val_loss", math.nan))
+        }
+        for run in runs
     ]
-    steps = sorted(set.intersection(*map(set, losses))) if losses else []
-    found = []
-    for step in steps:
-        values = [each[step] for each in losses]
-        if all(map(math.isfinite, values)):
-            found.append(
-                (step, mean(values) if len(values) > 1 else Estimate(values[0], values[0], values[0]))
-            )
-    return found
+
+
+def _over_seeds(curves: Sequence[Mapping[int, float]]) -> list[tuple[int, Estimate]]:
+    """By step the mean of the values that all of some runs have there."""
+    steps = sorted(set.intersection(*map(set, curves))) if curves else []
+    values = [[each[step] for each in curves] for step in steps]
+    return [
+        (step, mean(each) if len(each) > 1 else Estimate(each[0], each[0], each[0]))
+        for step, each in zip(steps, values, strict=True)
+    ]
 
 
 def _draw_differences(axes: Any, found: Findings, measure: Measure) -> None:

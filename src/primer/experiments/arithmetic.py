@@ -104,7 +104,7 @@ def predictions(name: str, K: int, sizes: Tensor, size: float) -> dict[str, floa
     return {"predicted": rule or math.nan, "bound": bound}
 
 
-ERROR = Quantity("error", "how far the result is from the exact one, as a part of it")
+ERROR = Quantity("error", "how far the result is from the exact one, as a part of it", logarithmic=True)
 
 SUMS = Calculation(
     name="sums",
@@ -112,7 +112,7 @@ SUMS = Calculation(
     keys=("method", "format", "terms"),
     quantities=(ERROR,),
     of=sums,
-    picture=Picture("terms", ("format", "method"), (True, True)),
+    picture=Picture("terms", "format", "method"),
 )
 
 SOFTMAX = Calculation(
@@ -121,10 +121,12 @@ SOFTMAX = Calculation(
     keys=("method", "format", "spread"),
     quantities=(
         Quantity("broken", "share of rows that are not numbers any more", percent=True),
-        Quantity("error", "of the other rows: the sum of what all probabilities are off by"),
+        Quantity(
+            "error", "of the other rows: the sum of what all probabilities are off by", logarithmic=True
+        ),
     ),
     of=softmaxes,
-    picture=Picture("spread", ("method", "format"), (True, False)),
+    picture=Picture("spread", "format", "method"),
 )
 
 PRODUCTS = Calculation(
@@ -132,13 +134,17 @@ PRODUCTS = Calculation(
     question="How wrong is a matrix product whose inputs are short, and is that what theory says?",
     keys=("format", "terms"),
     quantities=(
-        Quantity("error", "measured: the norm of what it is off by, as a part of the product's"),
-        Quantity("predicted", "of rounding errors that know nothing of each other: 0.30 · 2^−M"),
-        Quantity("bound", "of the worst that could be: Higham 2002, §3.5"),
+        Quantity(
+            "error", "measured: the norm of what it is off by, as a part of the product's", logarithmic=True
+        ),
+        Quantity(
+            "predicted", "of rounding errors that know nothing of each other: 0.30 · 2^−M", logarithmic=True
+        ),
+        Quantity("bound", "of the worst that could be: Higham 2002, §3.5", logarithmic=True),
     ),
     of=products,
     predicted={"error": ("predicted", "bound")},
-    picture=Picture("terms", ("format",), (True, True)),
+    picture=Picture("terms", "format"),
 )
 
 CALCULATIONS = (SUMS, SOFTMAX, PRODUCTS)

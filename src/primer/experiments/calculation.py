@@ -29,17 +29,19 @@ class Quantity:
     name: str
     about: str
     percent: bool = False
+    logarithmic: bool = False
+    """Whether the mean is that of logarithms: of errors that differ by orders of magnitude."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """How the rows are drawn: a panel a quantity, a line for each combination of `lines`."""
+    """How the rows are drawn: a row of panels a quantity, in each a line for each value of a key."""
 
     across: str
     """The key along the horizontal axis."""
-    lines: tuple[str, ...]
-    logarithmic: tuple[bool, bool] = (False, True)
-    """Of the horizontal axis, and of the vertical one."""
+    lines: str
+    panels: str = ""
+    """The key with a panel for each of its values."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,10 @@ class Calculated:
             return None
         if len(values) == 1:
             return Estimate(values[0], values[0], values[0])
+        logarithmic = next(each.logarithmic for each in self.calculation.quantities if each.name == quantity)
+        if logarithmic and min(values) > 0:
+            found = mean_of([math.log(value) for value in values])
+            return Estimate(*map(math.exp, (found.value, found.low, found.high)))
         return mean_of(values)
 
     def to_dict(self) -> dict[str, Any]:

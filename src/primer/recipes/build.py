@@ -237,11 +237,13 @@ def assemble(
         places=places,
         shape=shape,
         clip=config.optim.clip,
-        precision=Precision(device, devices.autocast_dtype(device, train.precision), config.precision),
+        precision=Precision(
+            device, devices.autocast_dtype(device, train.precision), config.precision, config.seed
+        ),
         world=world,
         average=WeightAverage(model, train.weight_average) if train.weight_average else None,
     )
-    trainer.precision.round_weights(trainer.parameters, "nearest")
+    trainer.precision.round_weights(trainer.parameters, 0)
     # Dropout: after the weights were drawn, every process goes its own way, whatever chance was used before.
     torch.manual_seed(config.seed + 1 + world.rank)
     return trainer

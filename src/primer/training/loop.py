@@ -119,7 +119,7 @@ class Trainer:
         finite = math.isfinite(loss_value) and math.isfinite(norm_value)
         if finite:
             self.optimizer.step(factor)
-            self.precision.round_weights(self.parameters)
+            self.precision.round_weights(self.parameters, self.progress.step + 1)
             if self.average:
                 self.average.update(self.model)
         self.optimizer.zero_grad()

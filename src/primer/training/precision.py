@@ -19,6 +19,8 @@ from primer.training.config import PrecisionConfig
 from primer.training.sharding import local
 
 QKV = ("q", "k", "v")
+MANY, MASK = 1 << 16, (1 << 63) - 1
+"""More than a model has parameters; a seed's bits."""
 UNTOUCHED = ("attn_scores", "pattern", "logits")
 """Probes at which nothing is rounded: fused attention keeps its scores in fp32, and so does the loss its logits."""
 
@@ -35,6 +37,8 @@ class Precision:
     device: torch.device
     dtype: torch.dtype | None = None
     formats: PrecisionConfig = field(default_factory=PrecisionConfig)
+    seed: int = 0
+    """Of the chance by which weights are rounded."""
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """The context in which the forward pass runs."""
@@ -65,13 +69,17 @@ class Precision:
                     quantize(local(p.grad), form, out=local(p.grad))
 
     @torch.no_grad()
-    def round_weights(self, parameters: Iterable[nn.Parameter], rounding: Rounding | None = None) -> None:
-        """Weights after an update, as they would be kept where there are no fp32 master weights."""
+    def round_weights(self, parameters: Iterable[nn.Parameter], step: int) -> None:
+        """Weights after an update, as they would be kept where there are no fp32 master weights; to the nearest at step 0.
+
+        Chance depends on seed, step and parameter alone: every process that holds a copy of the model rounds it alike.
+        """
+        rounding: Rounding = self.formats.weights_rounding if step else "nearest"
         if form := self.formats.weights:
-            for p in parameters:
-                quantize(
-                    local(p.detach()), form, rounding or self.formats.weights_rounding, out=local(p.detach())
-                )
+            for number, p in enumerate(parameters):
+                seed = (self.seed << 32 ^ step) * MANY + number & MASK
+                weight = local(p.detach())
+                quantize(weight, form, rounding, seed=seed, out=weight)
 
 
 def in_formats(model: nn.Module, config: PrecisionConfig) -> None:
