@@ -7,6 +7,7 @@ take eight or sixteen numbers at a time. Threads are Python's, each with a slice
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -242,7 +243,7 @@ def quantize(
     """`plain.quantize` of float32 on a CPU; into `out`, which is contiguous, where it is given."""
     x = x.contiguous()
     out = torch.empty_like(x) if out is None else out
-    words, results = (t.detach().view(-1).numpy().view(np.uint32) for t in (x, out))
+    words, results = (memory(t).ravel().view(np.uint32) for t in (x, out))
     c = packed(form, rounding, overflow)
     if rounding == "stochastic":
         low, high = halves(seed)
@@ -266,7 +267,7 @@ def quantize_scaled(
     """`plain.quantize_scaled` of float32 on a CPU."""
     x, scale = x.contiguous(), scale.contiguous()
     out = torch.empty_like(x)
-    numbers, results, scales = x.detach().numpy(), out.numpy(), scale.detach().numpy()
+    numbers, results, scales = memory(x), memory(out), memory(scale)
     c, width = packed(form, rounding, overflow), x.shape[1]
     if rounding == "stochastic":
         low, high = halves(seed)
@@ -289,7 +290,7 @@ def group_largest(x: Float[Tensor, "G N"]) -> Float[Tensor, " G"]:
     """`plain.group_largest` of float32 on a CPU: NaNs are the largest words."""
     x = x.contiguous()
     out = x.new_empty(len(x))
-    words, results = x.detach().numpy().view(np.uint32), out.numpy().view(np.uint32)
+    words, results = memory(x).view(np.uint32), memory(out).view(np.uint32)
     in_slices(len(words), lambda part: _group_largest(words[part], results[part]), x.shape[1])
     return out
 
@@ -299,7 +300,7 @@ def matmul(a: Float[Tensor, "M K"], b: Float[Tensor, "K N"], form: FloatFormat) 
     a, b = a.contiguous(), b.contiguous()
     out = a.new_zeros(a.shape[0], b.shape[1])
     c = packed(form, "nearest", form.overflow)
-    left, right, results = (t.detach().numpy() for t in (a, b, out))
+    left, right, results = map(memory, (a, b, out))
     in_slices(len(a), lambda part: _matmul(left[part], right, results[part], c), a.shape[1] * b.shape[1])
     return out
 
@@ -308,7 +309,7 @@ def added(x: Float[Tensor, "B N"], form: FloatFormat, *, compensated: bool) -> F
     """`sums.naive`, or compensated as `sums.kahan`, of float32 on a CPU."""
     x = x.contiguous()
     out = x.new_empty(len(x))
-    numbers, results = x.numpy(), out.numpy()
+    numbers, results = memory(x), memory(out)
 
     def work(part: slice) -> None:
         if holds(form, FP32):
@@ -318,6 +319,16 @@ def added(x: Float[Tensor, "B N"], form: FloatFormat, *, compensated: bool) -> F
 
     in_slices(len(x), work, x.shape[1])
     return out
+
+
+def memory(x: Tensor) -> Any:
+    """A contiguous float32 tensor as an array, which does not keep it alive.
+
+    `x.numpy()` would forbid that its memory is ever resized, as FSDP does with weights that it has gathered.
+    """
+    if not x.numel():
+        return np.empty(x.shape, np.float32)
+    return np.ctypeslib.as_array((ctypes.c_float * x.numel()).from_address(x.data_ptr())).reshape(x.shape)
 
 
 def halves(seed: int) -> tuple[Any, Any]:

@@ -70,7 +70,7 @@ class Precision:
 
     @torch.no_grad()
     def round_weights(self, parameters: Iterable[nn.Parameter], step: int) -> None:
-        """Weights after an update, as they would be kept where there are no fp32 master weights; to the nearest at step 0.
+        """Weights after an update, as they are kept where there are no fp32 master weights; to the nearest at step 0.
 
         Chance depends on seed, step and parameter alone: every process that holds a copy of the model rounds it alike.
         """
