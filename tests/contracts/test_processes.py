@@ -65,8 +65,10 @@ TIED = {"model.tied-head": True, "model.zero-init-head": False, "train.weight-av
         {"train.parallel": "ddp"},
         {"train.parallel": "fsdp", **TIED},
         {"train.parallel": "fsdp", "optim.name": "muon", "train.sample-every": 5, "sample.tokens": 20},
+        # wide enough for the fused loops, and a format whose steps are too fine to make a loss of a last bit
+        {"train.parallel": "fsdp", "precision.matmul": "tf32", "model.d-model": 64},
     ],
-    ids=["whole models", "sharded, tied", "sharded, Muon"],
+    ids=["whole models", "sharded, tied", "sharded, Muon", "sharded, in a format"],
 )
 def test_one_against_two_processes(tmp_path: Path, text_file: Path, more: dict[str, object]) -> None:
     flags = [f"--{name}={value}" for name, value in {**FLAGS, **more}.items()]
