@@ -170,6 +170,36 @@ def translate_rows() -> list[tuple[str, str]]:
     return [("translating captions with a beam of 4", text)]
 
 
+def rounding_rows() -> list[tuple[str, str]]:
+    """Numbers rounded to a format."""
+    found = figures("rounding")
+    rate, which = found["slowest"]
+    name, _, rounding = which.partition(" ")
+    copy = found["gb_per_second"]["copy"]
+    theirs = [
+        f"{min(found[key].values()):.0f} × {who}"
+        for key, who in (("times_ml_dtypes", "ml_dtypes"), ("times_gfloat", "gfloat"))
+    ]
+    return [
+        (
+            "64 MiB of fp32 numbers rounded to any format, in any rounding",
+            f"at least {rate:.1f} GB/s ({name}, {rounding}; a copy: {copy:.1f}); to fp8 {' and '.join(theirs)}",
+        )
+    ]
+
+
+def format_step_rows() -> list[tuple[str, str]]:
+    """A training step in emulated formats."""
+    ratios = figures("format_step")["times_fp32"]
+    worst = max(ratios, key=ratios.__getitem__)
+    shown = [
+        f"{ratios[name]:.2f} × (`{name.partition(',')[0]}`)"
+        for name in ("bf16", "e4m3, a scale a tensor", "mxfp4")
+    ]
+    text = f"{', '.join(shown)} the fp32 step; at most {ratios[worst]:.2f} × ({worst})"
+    return [("a training step of the lecture's model in emulated formats", text)]
+
+
 def gpu_rows() -> list[tuple[str, str]]:
     """Both recipes' own steps on one GPU."""
     gpu = figures("gpu")
@@ -197,6 +227,8 @@ PARTS = {
     "multi30k-long": multi30k_rows,
     "translation_step": translation_step_rows,
     "translate": translate_rows,
+    "rounding": rounding_rows,
+    "format_step": format_step_rows,
     "gpu": gpu_rows,
 }
 

@@ -8,6 +8,7 @@ from oracles import ML_DTYPES, TORCH, fp32_patterns, gaussians, same
 from primer.errors import UsageError
 from primer.floats import codec
 from primer.floats.formats import FORMATS, INTEGERS, Overflow, Rounding, element
+from primer.floats.native import eight_bits
 from primer.floats.tensor import quantize, straight_through
 
 ROUNDINGS: tuple[Rounding, ...] = ("nearest", "nearest-away", "toward-zero", "up", "down", "stochastic")
@@ -216,3 +217,14 @@ def test_a_gpu_gives_the_same_bits(name: str, rounding: Rounding) -> None:
     x = fp32_patterns(100_000, seed=5)
     there = quantize(x.cuda(), name, rounding, seed=9).cpu()
     assert torch.equal(bits(there), bits(quantize(x, name, rounding, seed=9, implementation="plain")))
+
+
+@pytest.mark.parametrize("scaling", ["none", "tensor"])
+@pytest.mark.parametrize("name", ["e4m3", "e5m2"])
+def test_numbers_for_the_devices_own_products_are_quantizes(name: str, scaling: str) -> None:
+    x = gaussians(64 * 100).view(64, 100)
+    eight = eight_bits(x, element(name), scaling)
+    assert eight.codes.dtype.itemsize == 1
+    assert torch.equal(eight.codes.float() * eight.scale, quantize(x, name, scaling=scaling))
+    x[3, 4] = torch.nan
+    assert eight_bits(x, element(name), scaling).codes.float().isnan().any()

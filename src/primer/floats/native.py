@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from primer.floats.blocks import Scaling, largest_scales
-from primer.floats.formats import Format, Rounding
+from primer.floats.formats import Element, Format, Rounding
 from primer.floats.tensor import quantize
 
 DTYPES = {"e4m3": torch.float8_e4m3fn, "e5m2": torch.float8_e5m2}
@@ -39,14 +39,22 @@ def can(device: torch.device, *forms: Format) -> bool:
 
 
 def eight_bits(
-    x: Float[Tensor, "M N"], form: Format, scaling: Scaling = "none", rounding: Rounding = "nearest"
+    x: Float[Tensor, "M N"], form: Element, scaling: Scaling = "none", rounding: Rounding = "nearest"
 ) -> Eight:
-    """x in a format of 8 bits, with a scale for all of it or none: what `quantize` gives, not yet multiplied back."""
-    if scaling == "none":
-        return Eight(quantize(x, form, rounding).to(DTYPES[form.name]), x.new_ones(()))
-    assert scaling == "tensor", "rows have scales of their own"
-    scale = largest_scales(x.abs().amax()[None], form)[0]  # type: ignore[arg-type]  # no block format has 8-bit units
-    numbers = quantize(x * scale.reciprocal(), form, rounding, overflow="saturate")
+    """x in a format of 8 bits, with a scale for all of it or none: what `quantize` gives, not yet multiplied back.
+
+    To the nearest it is torch's own cast that rounds, which is one pass on every device.
+    """
+    scale = x.new_ones(())
+    if scaling != "none":
+        assert scaling == "tensor", "rows have scales of their own"
+        scale = largest_scales(x.abs().amax()[None], form)[0]
+    numbers = x if scaling == "none" else x * scale.reciprocal()
+    saturates = scaling != "none" or form.overflow == "saturate"
+    if rounding != "nearest":
+        numbers = quantize(numbers, form, rounding, overflow="saturate" if saturates else "ieee")
+    elif saturates:  # what torch makes of numbers beyond the largest differs from device to device
+        numbers = numbers.clamp(-float(form.largest), float(form.largest))
     return Eight(numbers.to(DTYPES[form.name]), scale)
 
 
@@ -54,7 +62,6 @@ def matmul(a: Eight, b: Eight) -> Float[Tensor, "M N"]:
     """a·bᵀ in float32: the rows of a by the rows of b, as matrix units read both. Sums are the device's own."""
     M, K, N = *a.codes.shape, b.codes.shape[0]
     if a.codes.device.type == "cuda" and any(size % TILE for size in (M, K, N)):
-        numbers = (each.codes.float() * each.scale for each in (a, b))
-        left, right = numbers
+        left, right = (each.codes.float() * each.scale for each in (a, b))
         return left @ right.T
     return torch._scaled_mm(a.codes, b.codes.T, a.scale, b.scale, out_dtype=torch.float32)

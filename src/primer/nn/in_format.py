@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from primer.floats import native
 from primer.floats.accumulate import matmul
 from primer.floats.blocks import ScaleRule, Scaling
-from primer.floats.formats import BlockFormat, FloatFormat, Format, Rounding
+from primer.floats.formats import BlockFormat, Element, FloatFormat, Format, Rounding
 from primer.floats.tensor import quantize
 
 
@@ -98,7 +98,8 @@ class _NativeLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, how: Products) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
-            rows, w = (native.eight_bits(t.float(), how.inputs, how.scaling) for t in (x, weight))
+            form = cast(Element, how.inputs)
+            rows, w = (native.eight_bits(t.float(), form, how.scaling) for t in (x, weight))
             ctx.save_for_backward(rows.codes, rows.scale, w.codes, w.scale)
             ctx.how = how
             y = native.matmul(rows, w)
@@ -110,7 +111,8 @@ class _NativeLinear(torch.autograd.Function):
         x, w = native.Eight(*saved[:2]), native.Eight(*saved[2:])
         for_x, for_weight, for_bias, _ = ctx.needs_input_grad
         with torch.autocast(grads[0].device.type, enabled=False):
-            g = native.eight_bits(grads[0].float(), how.gradients, how.scaling, how.gradients_rounding)
+            form = cast(Element, how.gradients)
+            g = native.eight_bits(grads[0].float(), form, how.scaling, how.gradients_rounding)
             grad_x = native.matmul(g, w.transposed()) if for_x else None
             grad_weight = native.matmul(g.transposed(), x.transposed()) if for_weight else None
             return grad_x, grad_weight, grads[0].float().sum(0) if for_bias else None, None
