@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from primer.experiments.calculation import Calculation, Key, Picture, Quantity, Values
+from primer.experiments.seen import SEEN
 from primer.floats.formats import FORMATS
 
 if TYPE_CHECKING:
@@ -108,6 +109,7 @@ ERROR = Quantity("error", "how far the result is from the exact one, as a part o
 
 SUMS = Calculation(
     name="sums",
+    seen=SEEN["sums"],
     question="What is left of a sum of a million small numbers, in each format and by three ways of adding?",
     keys=("method", "format", "terms"),
     quantities=(ERROR,),
@@ -117,6 +119,7 @@ SUMS = Calculation(
 
 SOFTMAX = Calculation(
     name="softmax",
+    seen=SEEN["softmax"],
     question="Why is the largest logit taken off before a softmax, and does the one-pass form lose anything?",
     keys=("method", "format", "spread"),
     quantities=(
@@ -131,6 +134,7 @@ SOFTMAX = Calculation(
 
 PRODUCTS = Calculation(
     name="products",
+    seen=SEEN["products"],
     question="How wrong is a matrix product whose inputs are short, and is that what theory says?",
     keys=("format", "terms"),
     quantities=(

@@ -7,6 +7,7 @@ from typing import Any
 
 from primer.experiments.experiment import Experiment, Variant
 from primer.experiments.measures import LOSS
+from primer.experiments.seen import SEEN
 
 RECIPE = "tiny"
 
@@ -30,6 +31,7 @@ SCALED = {"precision.loss_scaling": "dynamic"}
 
 FP16 = Experiment(
     name="fp16",
+    seen=SEEN["fp16"],
     question="Why does training in fp16 die, and what saves it: loss scaling, fp32 master weights, or bf16?",
     recipe=RECIPE,
     measures=(LOSS,),
@@ -53,6 +55,7 @@ FP16 = Experiment(
 
 SMALL_UPDATES = Experiment(
     name="small-updates",
+    seen=SEEN["small-updates"],
     question="Where do updates go that are smaller than half a step of a bf16 weight?",
     recipe=RECIPE,
     measures=(LOSS,),
@@ -68,6 +71,7 @@ SMALL_UPDATES = Experiment(
 
 EPSILON = Experiment(
     name="epsilon",
+    seen=SEEN["epsilon"],
     question="What becomes of Adam's epsilon where the optimizer computes in fp16?",
     recipe=RECIPE,
     measures=(LOSS,),
@@ -90,6 +94,7 @@ EPSILON = Experiment(
 
 FORMATS = Experiment(
     name="formats",
+    seen=SEEN["formats"],
     question="How well does the same GPT train when its products read each of the formats?",
     recipe=RECIPE,
     measures=(LOSS,),
