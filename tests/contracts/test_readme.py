@@ -88,6 +88,17 @@ def test_the_figures_are_the_receipts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert readme.rewritten(README) == README, "python benchmarks/readme.py"
 
 
+def test_the_page_of_the_lessons_is_their_receipts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import lessons_page
+
+    assert lessons_page.page() == lessons_page.PAGE.read_text(encoding="utf-8"), (
+        "python benchmarks/lessons_page.py"
+    )
+    for picture in re.findall(r"\]\((pictures/[^)]*)\)", lessons_page.page()):
+        assert (ROOT / "docs" / picture).is_file(), picture
+
+
 def test_the_python_runs(real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (block,) = re.findall(r"```python\n(.*?)```", README, re.S)
     monkeypatch.chdir(tmp_path)

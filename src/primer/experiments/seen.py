@@ -45,7 +45,14 @@ _SEEN = {
         and the loss is 0.89 nats worse. From 1e-5 on, fp16's AdamW trains as well as fp32's, as far as three
         seeds can show. bf16 has fp32's exponents: with 1e-8 it is within 0.003 nats.""",
     "formats": """
-        """,
+        tf32, bf16 and fp16 in the products train as fp32 does, to within 0.006 nats (fp16 without loss scaling
+        within 0.004). fp8 without a scale does not: gradients of this model lie below E4M3's smallest number,
+        what comes back through a layer is zero, and the loss is 0.33 nats worse. E5M2 for the gradients, with
+        its wider range and still no scale, is no remedy but worse, 0.76; presumably because a part of them
+        survives, with two bits, of which AdamW makes full steps. With one scale for a tensor or for a row, no
+        difference to fp32 can be shown with three seeds (−0.05 to +0.05). Nor can it for MXFP8 and NVFP4, whose
+        intervals reach to 0.12 and 0.03; MXFP4 costs about 0.04, with the rule that clips no block 0.036 (0.013
+        to 0.059). Rounding gradients by chance did not pay here, in MXFP4 or NVFP4.""",
 }
 
 SEEN = {name: " ".join(text.split()) for name, text in _SEEN.items()}
