@@ -55,7 +55,7 @@ def test_without_a_word_it_lists_the_questions(capsys: pytest.CaptureFixture[str
         (["table-3", "--seeds=-1"], "--seeds and --minutes must not be negative", "--seeds=3"),
         (["table-3", "--full", "--seeds=2"], "--full is all seeds and variants", "--full alone"),
         (["sums", "--train.steps=3"], "answered by arithmetic", "primer why sums"),
-        (["sums", "--variants=bf61"], "sums has no 'bf61'", "--variants=naive"),
+        (["sums", "--variants=bf61"], "sums has no 'bf61'", "--variants=bf16"),
         (["table-3", "--train.minutes=2"], "equally many steps", "--train.steps="),
         (["table-3", "--train.batch-size=2"], "an encoder–decoder has no train.batch_size", "--"),
         (["table-3", "--plot=x.jpg"], "--plot writes .png or .svg", "--plot=x.png"),

@@ -19,7 +19,7 @@ from primer.experiments.calculation import (
     Quantity,
     Values,
     calculate,
-    chosen,
+    only,
 )
 
 NOISY = Calculation(
@@ -27,6 +27,7 @@ NOISY = Calculation(
     question="How far?",
     keys=("way", "steps"),
     quantities=(Quantity("error", "how far"), Quantity("lost", "how many", percent=True)),
+    parts=(("short", "long"), (1, 1000)),
     of=lambda seed: noisy(seed),
     picture=Picture("steps", "way"),
 )
@@ -73,10 +74,21 @@ def test_time_ends_it_but_not_before_there_is_an_interval() -> None:
 
 def test_rows_are_chosen_by_their_parts() -> None:
     found = calculate(NOISY, 2)
-    assert chosen(found, ["long"]).rows == [("long", 1), ("long", 1000)]
-    assert chosen(found, []) is found
-    with pytest.raises(UsageError, match="noisy has no 'middle'"):
-        chosen(found, ["middle"])
+    assert only(found, NOISY.chosen("long")).rows == [("long", 1), ("long", 1000)]
+    assert only(found, NOISY.chosen("")) is found
+    with pytest.raises(UsageError, match="noisy has no 'lnog'") as caught:
+        NOISY.chosen("short, lnog")
+    assert caught.value.hint == "--variants=long"
+
+
+@pytest.mark.parametrize("calculation", arithmetic.CALCULATIONS, ids=lambda each: each.name)
+def test_rows_have_the_parts_that_they_say(calculation: Calculation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small ones of each, whose sizes alone are other ones."""
+    for name, sizes in (("TERMS", (10,)), ("SPREADS", (1,)), ("WIDTHS", (32,)), ("ROWS", 2), ("LENGTH", 8)):
+        monkeypatch.setattr(arithmetic, name, sizes)
+    rows = list(calculation.of(0))
+    for place, parts in enumerate(calculation.parts[:-1]):
+        assert list(dict.fromkeys(row[place] for row in rows)) == list(parts)
 
 
 def test_products_are_as_wrong_as_theory_says(monkeypatch: pytest.MonkeyPatch) -> None:

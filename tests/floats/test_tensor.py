@@ -191,6 +191,11 @@ def test_results_may_be_written_over_the_numbers(size: int) -> None:
     assert torch.equal(x, wanted)
 
 
+def test_memory_of_another_kind_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"out is torch\.float64"):
+        quantize(gaussians(100_000), "e4m3", out=torch.empty(100_000, dtype=torch.float64))
+
+
 def test_gradients_go_straight_through() -> None:
     x = gaussians(50).requires_grad_()
     straight_through(x, "e2m1").backward(torch.arange(50.0))

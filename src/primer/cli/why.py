@@ -134,7 +134,7 @@ def require_plots(options: Options) -> None:
 def by_arithmetic(calculation: Calculation, arguments: Arguments[Options], command: str) -> int:
     """Compute, and print what was found."""
     from primer.cli.calculated import in_columns
-    from primer.experiments.calculation import calculate, chosen
+    from primer.experiments.calculation import calculate, only
 
     options = arguments.options
     if arguments.help:
@@ -146,10 +146,11 @@ def by_arithmetic(calculation: Calculation, arguments: Arguments[Options], comma
         raise UsageError(
             f"{calculation.name} is answered by arithmetic: there is nothing to train", given, command
         )
+    wanted = calculation.chosen(options.variants)
     require_plots(options)
     with telling() as tell:
         found = calculate(calculation, options.seeds or calculation.seeds, minutes=options.minutes, tell=tell)
-    found = chosen(found, [word.strip() for word in options.variants.split(",") if word.strip()])
+    found = only(found, wanted)
     print(json.dumps(found.to_dict(), ensure_ascii=False) if options.json else in_columns(found))
     if options.plot:
         from primer.cli.plots import save_calculated

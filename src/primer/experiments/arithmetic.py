@@ -113,6 +113,7 @@ SUMS = Calculation(
     question="What is left of a sum of a million small numbers, in each format and by three ways of adding?",
     keys=("method", "format", "terms"),
     quantities=(ERROR,),
+    parts=(("naive", "pairwise", "kahan"), SUMMED, TERMS),
     of=sums,
     picture=Picture("terms", "format", "method"),
 )
@@ -128,6 +129,7 @@ SOFTMAX = Calculation(
             "error", "of the other rows: the sum of what all probabilities are off by", logarithmic=True
         ),
     ),
+    parts=(("formula", "shifted", "online"), SOFTMAXED, SPREADS),
     of=softmaxes,
     picture=Picture("spread", "format", "method"),
 )
@@ -146,6 +148,7 @@ PRODUCTS = Calculation(
         ),
         Quantity("bound", "of the worst that could be: Higham 2002, §3.5", logarithmic=True),
     ),
+    parts=(("fp32", *MULTIPLIED), WIDTHS),
     of=products,
     predicted={"error": ("predicted", "bound")},
     picture=Picture("terms", "format"),

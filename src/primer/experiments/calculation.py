@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from primer.errors import UsageError
+from primer.errors import UsageError, nearest
 from primer.evals.interval import Estimate
 from primer.evals.interval import mean as mean_of
 
@@ -53,6 +53,8 @@ class Calculation:
     keys: tuple[str, ...]
     """The names of a row's parts."""
     quantities: tuple[Quantity, ...]
+    parts: tuple[Key, ...]
+    """For each of `keys`, what a row's part may be."""
     of: Callable[[int], Values]
     """All rows, of one seed."""
     picture: Picture
@@ -62,6 +64,17 @@ class Calculation:
     """Of the shipped evidence."""
     seen: str = ""
     """What was seen when it was carried out in full."""
+
+    def chosen(self, words: str) -> tuple[str, ...]:
+        """The words with commas between them, each of which is a part of some rows. UsageError for one that is in none."""
+        known = [str(part) for parts in self.parts for part in parts]
+        wanted = tuple(word.strip() for word in words.split(",") if word.strip())
+        for word in wanted:
+            if word not in known:
+                close = nearest(word, known)
+                hint = f"--variants={close}" if close else f"--variants={','.join(known)}, or some of these"
+                raise UsageError(f"{self.name} has no {word!r}", f"primer why {self.name}", hint)
+        return wanted
 
 
 @dataclass(frozen=True)
@@ -133,16 +146,10 @@ def calculate(
     return Calculated(calculation, tuple(range(len(found))), tuple(found))
 
 
-def chosen(found: Calculated, wanted: Sequence[str]) -> Calculated:
-    """The rows with a part among the words; all where there is no word. UsageError for one that is in no row."""
+def only(found: Calculated, wanted: Sequence[str]) -> Calculated:
+    """The rows with a part among the words; all where there is no word."""
     if not wanted:
         return found
-    known = list(dict.fromkeys(str(part) for row in found.rows for part in row))
-    for word in wanted:
-        if word not in known:
-            raise UsageError(
-                f"{found.calculation.name} has no {word!r}", hint=f"--variants={','.join(known[:12])}"
-            )
     rows = [row for row in found.rows if set(map(str, row)) & set(wanted)]
     return Calculated(
         found.calculation, found.seeds, tuple({row: each[row] for row in rows} for each in found.by_seed)

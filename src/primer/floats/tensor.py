@@ -60,6 +60,11 @@ def quantize(
     other dtypes are held in float32. Raises UsageError for an implementation that does not do this.
     """
     form = named(form) if isinstance(form, str) else form
+    if out is not None and (out.shape, out.dtype, out.device) != (x.shape, x.dtype, x.device):
+        raise UsageError(
+            f"out is {out.dtype} {tuple(out.shape)} on {out.device}, and x {x.dtype} {tuple(x.shape)} on {x.device}",
+            hint="torch.empty_like(x)",
+        )
     if rounding == "stochastic" and seed is None:
         seed = int(torch.randint(2**63 - 1, ()))
     held = x.detach() if x.dtype in (torch.float32, torch.float64) else x.detach().float()
