@@ -66,7 +66,7 @@ class Calculation:
     """What was seen when it was carried out in full."""
 
     def chosen(self, words: str) -> tuple[str, ...]:
-        """The words with commas between them, each of which is a part of some rows. UsageError for one that is in none."""
+        """The words with commas between them, each a part of some rows. UsageError for one that is in none."""
         known = [str(part) for parts in self.parts for part in parts]
         wanted = tuple(word.strip() for word in words.split(",") if word.strip())
         for word in wanted:
