@@ -50,9 +50,10 @@ _SEEN = {
         what comes back through a layer is zero, and the loss is 0.33 nats worse. E5M2 for the gradients, with
         its wider range and still no scale, is no remedy but worse, 0.76; presumably because a part of them
         survives, with two bits, of which AdamW makes full steps. With one scale for a tensor or for a row, no
-        difference to fp32 can be shown with three seeds (−0.05 to +0.05). Nor can it for MXFP8 and NVFP4, whose
-        intervals reach to 0.12 and 0.03; MXFP4 costs about 0.04, with the rule that clips no block 0.036 (0.013
-        to 0.059). Rounding gradients by chance did not pay here, in MXFP4 or NVFP4.""",
+        difference to fp32 can be shown with three seeds (−0.05 to +0.05). Nor can it for MXFP8, NVFP4 and
+        MXFP4, whose intervals reach to 0.12, 0.03 and 0.12 above fp32's loss; MXFP4 with the rule that clips no
+        block is worse by 0.036 (0.013 to 0.059). Rounding gradients by chance did not pay here, in MXFP4 or
+        NVFP4.""",
 }
 
 SEEN = {name: " ".join(text.split()) for name, text in _SEEN.items()}

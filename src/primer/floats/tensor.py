@@ -75,7 +75,10 @@ def quantize(
     if not scaled:
         done = _rounded(held, *how, implementation, out if x.dtype == torch.float32 else None)
     elif scaling != "none" and element is not form:
-        raise UsageError(f"{form.name} brings its own scales: scaling={scaling} is for formats without")
+        raise UsageError(
+            f"{form.name} brings its own scales: scaling={scaling} is for formats without",
+            hint='scaling="none"',
+        )
     else:
         block = form.block if isinstance(form, BlockFormat) else 0
         groups = grouped(held, "row" if scaling == "row" else "block" if block else "tensor", block, axis)
@@ -115,7 +118,10 @@ def _rounded(
     if native and rounding == "nearest" and overflow == "ieee" and implementation in ("auto", "native"):
         return x.to(native).to(x.dtype)
     if implementation == "native":
-        raise UsageError(f"torch has no cast to {form.name} that rounds {rounding} and does {overflow}")
+        raise UsageError(
+            f"torch has no cast to {form.name} that rounds {rounding} and does {overflow}",
+            hint='implementation="auto"',
+        )
     words, work = _in_words(x, form, implementation)
     if work is not plain and out is not None and out.is_contiguous():
         return work.quantize(words, form, rounding, overflow, seed, out)

@@ -12,9 +12,7 @@ from torch import Tensor, nn
 
 from primer.lens.trace import listening, names
 from primer.nn.mode import reading
-
-UNSEEN = ("attn_scores", "pattern", "logits")
-"""Places that are not looked at: a model computes them only when someone does."""
+from primer.nn.probe import COSTLY
 
 
 @dataclass
@@ -67,7 +65,7 @@ def exponents(model: nn.Module, batches: Iterable[tuple[tuple[Tensor, ...], Tens
             value.register_hook(partial(_count, found["gradients of activations"]))
         return value
 
-    places = [name for name in names(model) if name.split(".")[-1] not in UNSEEN]
+    places = [name for name in names(model) if name.split(".")[-1] not in COSTLY]
     with reading(model), listening(model, dict.fromkeys(places, count)):
         for inputs, targets in batches:
             model(*inputs, targets=targets).backward()

@@ -6,6 +6,9 @@ from torch import Tensor, nn
 
 Listener = Callable[[Tensor], Tensor]
 
+COSTLY = ("attn_scores", "pattern", "logits")
+"""Places whose value a model computes as a whole only while someone listens: fused kernels and losses do without."""
+
 STACKS = ("layers", "encoder", "decoder")
 """What models call their lists of layers."""
 

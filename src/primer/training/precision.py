@@ -14,15 +14,13 @@ from torch import nn
 from primer.floats.formats import BlockFormat, FloatFormat, Format, Rounding, named
 from primer.floats.tensor import quantize
 from primer.nn.in_format import LinearInFormat, Products, hand_on
-from primer.nn.probe import STACKS, probes
+from primer.nn.probe import COSTLY, STACKS, probes
 from primer.training.config import PrecisionConfig
 from primer.training.sharding import local
 
 QKV = ("q", "k", "v")
 MANY, MASK = 1 << 16, (1 << 63) - 1
 """More than a model has parameters; a seed's bits."""
-UNTOUCHED = ("attn_scores", "pattern", "logits")
-"""Probes at which nothing is rounded: fused attention keeps its scores in fp32, and so does the loss its logits."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +88,7 @@ def in_formats(model: nn.Module, config: PrecisionConfig) -> None:
             LinearInFormat.adopt(linear, how)
     for name, probe in probes(model).items():
         place = name.split(".")[-1]
-        form = (place in QKV and config.attention) or (place not in UNTOUCHED and config.activations)
+        form = (place in QKV and config.attention) or (place not in COSTLY and config.activations)
         if form:
             backwards = named(config.gradients) if config.gradients else None
             probe.listener = partial(hand_on, form=named(form), gradients=backwards)
