@@ -1,12 +1,15 @@
 """Every way of rounding a tensor against ml_dtypes, torch, and the exact codec."""
 
+import importlib.util
+
 import numpy as np
 import pytest
 import torch
 
 from oracles import ML_DTYPES, TORCH, fp32_patterns, gaussians, same
 from primer.errors import UsageError
-from primer.floats import codec
+from primer.floats import codec, plain
+from primer.floats.blocks import Scaling
 from primer.floats.formats import FORMATS, INTEGERS, Overflow, Rounding, element
 from primer.floats.native import eight_bits
 from primer.floats.tensor import quantize, straight_through
@@ -214,14 +217,44 @@ def test_an_implementation_that_does_not_do_it_says_so() -> None:
         quantize(x, "mxfp4", scaling="row")
 
 
+@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
+@pytest.mark.parametrize("rounding", ROUNDINGS)
+@pytest.mark.parametrize("name", ["bf16", "e4m3", "e4m3fnuz", "e2m1", "int8", "e8m10"])
+def test_the_gpus_kernel_gives_the_plain_ones_bits(
+    name: str, rounding: Rounding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU, or without one in Triton's interpreter (see conftest.py)."""
+    from primer.floats import gpu
+
+    monkeypatch.setattr(gpu, "BLOCK", 1 << 13)
+    x = fp32_patterns(10_000, seed=5)[-20_000:]
+    on, form, seed = x.to("cuda" if torch.cuda.is_available() else "cpu"), element(name), 0x9234567890ABCDEF
+    for overflow in ("saturate", "ieee"):
+        how = (form, rounding, overflow, seed)
+        assert torch.equal(bits(gpu.quantize(on, *how).cpu()), bits(plain.quantize(x, *how)))
+        rows, scale = on.view(200, 100), torch.linspace(-0.5, 3, 200).relu().to(on.device)
+        with np.errstate(all="ignore"):  # the interpreter multiplies with NumPy
+            scaled = gpu.quantize_scaled(rows, scale, *how).cpu()
+        assert torch.equal(bits(scaled), bits(plain.quantize_scaled(rows.cpu(), scale.cpu(), *how)))
+    assert gpu.quantize(on[:0], form, rounding, "ieee").shape == (0,)
+    assert torch.equal(bits(gpu.quantize(on, *how, out=on).cpu()), bits(plain.quantize(x, *how)))
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("scaling", ["none", "row", "tensor"])
 @pytest.mark.parametrize("rounding", ROUNDINGS)
-@pytest.mark.parametrize("name", ["bf16", "e4m3", "e5m2", "e2m1", "int8"])
-def test_a_gpu_gives_the_same_bits(name: str, rounding: Rounding) -> None:
-    x = fp32_patterns(100_000, seed=5)
-    there = quantize(x.cuda(), name, rounding, seed=9).cpu()
-    assert torch.equal(bits(there), bits(quantize(x, name, rounding, seed=9, implementation="plain")))
+@pytest.mark.parametrize("name", FORMS)
+def test_a_gpu_gives_the_same_bits(name: str, rounding: Rounding, scaling: Scaling) -> None:
+    x = (
+        fp32_patterns(100_000, seed=5).view(100, -1)
+        if scaling == "none"
+        else gaussians(100_000).view(100, -1)
+    )
+    for implementation in ("auto", "plain"):
+        there = quantize(x.cuda(), name, rounding, scaling=scaling, seed=9, implementation=implementation)
+        here = quantize(x, name, rounding, scaling=scaling, seed=9, implementation="plain")
+        assert torch.equal(bits(there.cpu()), bits(here))
 
 
 @pytest.mark.parametrize("scaling", ["none", "tensor"])

@@ -99,3 +99,17 @@ def test_no_query_sees_a_later_key() -> None:
         after = attention(q, k, changed, implementation=name)  # type: ignore[arg-type]
         assert torch.equal(before[:, :, :4], after[:, :, :4]), name
         assert not torch.allclose(before[:, :, 4:], after[:, :, 4:]), name
+
+
+@pytest.mark.parametrize("name", ["library", "cpu"])
+def test_autocast_reaches_queries_of_any_dtype(name: str) -> None:
+    """Forwards and backwards in its dtype; gradients come back in the queries' own."""
+    q, k, v = heads(6, 6, 2, 2, torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = attention(q, k, v, implementation=name)  # type: ignore[arg-type]
+    assert out.dtype == torch.bfloat16
+    grads = torch.autograd.grad(out.sum(), (q, k, v))
+    truth = torch.autograd.grad(attention(q, k, v, implementation="reference").sum(), (q, k, v))
+    for mine, true in zip(grads, truth, strict=True):
+        assert mine.dtype == torch.float32
+        torch.testing.assert_close(mine, true, rtol=0.02, atol=0.05)

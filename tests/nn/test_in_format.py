@@ -1,5 +1,7 @@
 """Layers whose products read numbers of a format, against the products written out."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -123,14 +125,17 @@ def test_a_layer_stays_who_it_is() -> None:
     assert list(linear.state_dict()) == names
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16])
-def test_the_devices_own_short_format_does_not_round_again(dtype: torch.dtype) -> None:
-    linear = layer(Products(FORMATS["e4m3"], FORMATS["e4m3"], scaling="tensor"))
-    x = torch.randn(3, 64)
-    with torch.autocast("cpu", dtype):
+@pytest.mark.parametrize("native", ["off", "on"])
+def test_under_autocast_a_product_is_handed_on_in_its_dtype(native: Any) -> None:
+    """As `nn.Linear`'s is; what goes into it is rounded to the format alone."""
+    linear = layer(Products(FORMATS["e4m3"], FORMATS["e4m3"], scaling="tensor", native=native))
+    x = torch.randn(48, 64, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
         inside = linear(x)
-    assert inside.dtype == torch.float32
-    assert torch.equal(inside, linear(x))
+    assert inside.dtype == torch.bfloat16
+    torch.testing.assert_close(inside.float(), linear(x), rtol=2**-7, atol=2**-7)
+    inside.sum().backward()
+    assert x.grad.dtype == torch.float32
 
 
 def test_what_is_handed_on_comes_back_in_its_own_format() -> None:

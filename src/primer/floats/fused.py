@@ -13,7 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from numba import njit, uint32
 from torch import Tensor
 
 from primer.floats.formats import Element, FloatFormat, Overflow, Rounding
-from primer.floats.words import FP32, constants, holds
+from primer.floats.words import FP32, holds, packed
 
 ALONE = 1 << 15
 """So few numbers are not worth a second thread."""
@@ -30,46 +30,6 @@ ALL = 0xFFFFFFFF
 ZERO, ONE, MANTISSA, DRAWN = uint32(0), uint32(1), uint32(23), uint32(31)
 SIGN, INFINITY = uint32(0x80000000), uint32(0x7F800000)
 # numba computes with 64 bits what it is not told to keep in 32. Every step below says so: vectors hold twice as many.
-
-
-class Packed(NamedTuple):
-    """`words.Constants` and a rounding, as 32-bit words; _p and _n: of a positive and of a negative number."""
-
-    dropped: Any
-    least_field: Any
-    smallest: Any
-    half: Any
-    """All ones where half of the last bit that stays is added,"""
-    tie: Any
-    """1 where a little less than half is added to what ends in 0: to the nearest, of two to the even one,"""
-    full_p: Any
-    full_n: Any
-    """all ones where all is added that makes no whole last bit: away from zero."""
-    threshold_p: Any
-    threshold_n: Any
-    """What is larger than this, and has no bit left, becomes the smallest number."""
-    largest_p: Any
-    largest_n: Any
-    beyond_p: Any
-    beyond_n: Any
-    infinity_p: Any
-    infinity_n: Any
-    negative_zero: Any
-
-
-@lru_cache(maxsize=256)
-def packed(form: Element, rounding: Rounding, overflow: Overflow) -> Packed:
-    """The constants of a format for the loops below."""
-    c = constants(form, FP32, rounding, overflow)
-    away = {"up": (ALL, 0), "down": (0, ALL)}.get(rounding, (0, 0))
-    never, nearer = 0x7F800000, rounding in ("nearest", "nearest-away")
-    just_below = c.half_of_smallest - (rounding == "nearest-away")
-    thresholds = [just_below if nearer else 0 if up else never for up in away]
-    numbers = (
-        *(c.dropped, c.least_field, c.smallest, ALL * nearer, rounding == "nearest"),
-        *(*away, *thresholds, *c.largest, *c.beyond, *c.infinity, c.keeps_negative_zero),
-    )
-    return Packed(*map(np.uint32, numbers))
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:

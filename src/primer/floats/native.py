@@ -58,10 +58,10 @@ def eight_bits(
     return Eight(numbers.to(DTYPES[form.name]), scale)
 
 
-def matmul(a: Eight, b: Eight) -> Float[Tensor, "M N"]:
-    """a·bᵀ in float32: the rows of a by the rows of b, as matrix units read both. Sums are the device's own."""
+def matmul(a: Eight, b: Eight, dtype: torch.dtype = torch.float32) -> Float[Tensor, "M N"]:
+    """a·bᵀ in a dtype: the rows of a by the rows of b, as matrix units read both. Sums are the device's own."""
     M, K, N = *a.codes.shape, b.codes.shape[0]
     if a.codes.device.type == "cuda" and any(size % TILE for size in (M, K, N)):
         left, right = (each.codes.float() * each.scale for each in (a, b))
-        return left @ right.T
-    return torch._scaled_mm(a.codes, b.codes.T, a.scale, b.scale, out_dtype=torch.float32)
+        return (left @ right.T).to(dtype)
+    return torch._scaled_mm(a.codes, b.codes.T, a.scale, b.scale, out_dtype=dtype)

@@ -11,6 +11,7 @@ they do the same; `implementation="auto"` takes those, and all of them give the 
 
 from __future__ import annotations
 
+from importlib import import_module
 from types import ModuleType
 from typing import Any, Literal
 
@@ -18,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from primer.errors import UsageError
+from primer.errors import UsageError, missing_extra
 from primer.floats import plain
 from primer.floats.blocks import ScaleRule, Scaling, block_scales, grouped, largest_scales, ungrouped
 from primer.floats.formats import BlockFormat, Element, Format, Overflow, Rounding, named
@@ -28,6 +29,9 @@ Implementation = Literal["auto", "plain", "fused", "native"]
 
 NATIVE = {"bf16": torch.bfloat16, "fp16": torch.float16}
 """Formats to which torch's casts round as IEEE 754 says, on every device."""
+
+ONE_PASS = {"cpu": ("fused", "numba", "fast"), "cuda": ("gpu", "triton", "gpu")}
+"""By kind of device, the module that rounds in one pass over memory, what it is written in, and the extra with that."""
 
 FEW = 1 << 12
 """So few numbers are rounded before the fused loops are even loaded."""
@@ -132,21 +136,18 @@ def _in_words(x: Tensor, form: Element, implementation: Implementation) -> tuple
     """The numbers in a word that has room for the format's, and the module that rounds them there."""
     if not fits(form, plain.WORDS[x.dtype]):
         x = x.double()
-    can = x.dtype == torch.float32 and x.device.type == "cpu" and fits(form, FP32)
+    can = x.dtype == torch.float32 and x.device.type in ONE_PASS and fits(form, FP32)
     if implementation == "fused" and not can:
         raise UsageError(
-            f"fused rounding is for float32 on a CPU, and not to {form.name}", hint="plain, or auto"
+            f"fused rounding is for float32 on a CPU or a GPU, and not to {form.name}", hint="plain, or auto"
         )
     if implementation == "fused" or (implementation == "auto" and can and x.numel() > FEW):
+        module, package, extra = ONE_PASS[x.device.type]
         try:
-            from primer.floats import fused
+            return x, import_module(f"primer.floats.{module}")
         except ImportError:
             if implementation == "fused":
-                from primer.errors import missing_extra
-
-                raise missing_extra("numba", "fast") from None
-        else:
-            return x, fused
+                raise missing_extra(package, extra) from None
     return x, plain
 
 

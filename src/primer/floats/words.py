@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from primer.floats.codec import encode
 from primer.floats.formats import FORMATS, Element, FloatFormat, IntFormat, Overflow, Rounding
@@ -92,6 +95,46 @@ def constants(form: Element, word: Word, rounding: Rounding, overflow: Overflow)
         keeps_negative_zero=isinstance(form, FloatFormat) and form.specials != "fnuz",
         signed=form.signed,
     )
+
+
+class Packed(NamedTuple):
+    """`Constants` of fp32 and a rounding, for loops of one pass; _p and _n: of a positive and of a negative number."""
+
+    dropped: Any
+    least_field: Any
+    smallest: Any
+    half: Any
+    """All ones where half of the last bit that stays is added,"""
+    tie: Any
+    """1 where a little less than half is added to what ends in 0: to the nearest, of two to the even one,"""
+    full_p: Any
+    full_n: Any
+    """all ones where all is added that makes no whole last bit: away from zero."""
+    threshold_p: Any
+    threshold_n: Any
+    """What is larger than this, and has no bit left, becomes the smallest number."""
+    largest_p: Any
+    largest_n: Any
+    beyond_p: Any
+    beyond_n: Any
+    infinity_p: Any
+    infinity_n: Any
+    negative_zero: Any
+
+
+@lru_cache(maxsize=256)
+def packed(form: Element, rounding: Rounding, overflow: Overflow) -> Packed:
+    """The constants of a format for `fused.py` and `gpu.py`, which read them in this order."""
+    c = constants(form, FP32, rounding, overflow)
+    away = {"up": (0xFFFFFFFF, 0), "down": (0, 0xFFFFFFFF)}.get(rounding, (0, 0))
+    never, nearer = 0x7F800000, rounding in ("nearest", "nearest-away")
+    just_below = c.half_of_smallest - (rounding == "nearest-away")
+    thresholds = [just_below if nearer else 0 if up else never for up in away]
+    numbers = (
+        *(c.dropped, c.least_field, c.smallest, 0xFFFFFFFF * nearer, rounding == "nearest"),
+        *(*away, *thresholds, *c.largest, *c.beyond, *c.infinity, c.keeps_negative_zero),
+    )
+    return Packed(*map(np.uint32, numbers))
 
 
 def inside(form: Element) -> Pair:

@@ -63,16 +63,24 @@ class Products:
         return matmul(a, b, self.accumulator) if self.accumulator else a @ b
 
 
+def handed_on(device: torch.device) -> torch.dtype:
+    """What a product is handed on in: as `nn.Linear`'s, in autocast's dtype where there is one."""
+    if torch.is_autocast_enabled(device.type):
+        return torch.get_autocast_dtype(device.type)
+    return torch.float32
+
+
 class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, how: Products) -> Tensor:
+        dtype = handed_on(x.device)
         with torch.autocast(x.device.type, enabled=False):
             x, weight = x.float(), weight.float()
             rows, w = how.operand(x, -1), how.operand(weight, -1)
             ctx.save_for_backward(*((x, weight) if how.by_axis else (rows, w)))
             ctx.how = how
             y = how.multiply(rows, w.T)
-            return y if bias is None else y.add_(bias)
+            return (y if bias is None else y.add_(bias)).to(dtype)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
@@ -97,12 +105,13 @@ class _NativeLinear(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, how: Products) -> Tensor:
+        dtype = handed_on(x.device)
         with torch.autocast(x.device.type, enabled=False):
             form = cast(Element, how.inputs)
             rows, w = (native.eight_bits(t.float(), form, how.scaling) for t in (x, weight))
             ctx.save_for_backward(rows.codes, rows.scale, w.codes, w.scale)
-            ctx.how = how
-            y = native.matmul(rows, w)
+            ctx.how, ctx.dtype = how, x.dtype
+            y = native.matmul(rows, w, dtype)
             return y if bias is None else y.add_(bias)
 
     @staticmethod
@@ -113,7 +122,7 @@ class _NativeLinear(torch.autograd.Function):
         with torch.autocast(grads[0].device.type, enabled=False):
             form = cast(Element, how.gradients)
             g = native.eight_bits(grads[0].float(), form, how.scaling, how.gradients_rounding)
-            grad_x = native.matmul(g, w.transposed()) if for_x else None
+            grad_x = native.matmul(g, w.transposed(), ctx.dtype) if for_x else None
             grad_weight = native.matmul(g.transposed(), x.transposed()) if for_weight else None
             return grad_x, grad_weight, grads[0].float().sum(0) if for_bias else None, None
 

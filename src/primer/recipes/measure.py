@@ -23,7 +23,7 @@ from primer.recipes.plan import SMALL_BATCH, candidates, rows_at_once, training_
 from primer.training import generators
 from primer.training.distributed import World
 from primer.training.loop import Forward, Trainer
-from primer.training.precision import Precision
+from primer.training.precision import Precision, compiles
 from primer.training.sharding import is_sharded
 
 Tell = Callable[[str], None]
@@ -42,9 +42,12 @@ def accelerate(trainer: Trainer, config: C, world: World, tell: Tell) -> C:
     device, wanted = trainer.precision.device, config.train.compile
     # Cold compilation takes about a minute, and on a CPU it makes a plain GPT slower (0.85 ×): not tried unasked.
     # Batches of pairs come in hundreds of shapes, each of which would be compiled: only where it is asked for.
-    # Formats are rounded to between a compiler's steps.
     long = config.train.steps >= 1000 and trainer.shape is not None
-    worth_trying = device.type == "cuda" and long and not config.precision.formats
+    can = compiles(config.precision, device)
+    if wanted == "on" and not can:
+        tell("torch.compile does not see through emulated formats, going on without it")
+        wanted = "off"
+    worth_trying = device.type == "cuda" and long and can
     if wanted == "on" or (wanted == "auto" and worth_trying):
         compiled = compiled_model(trainer, must_pay=wanted == "auto", tell=tell)
         wanted = "on" if world.first(int(compiled is not None), device) else "off"

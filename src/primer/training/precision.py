@@ -119,6 +119,14 @@ def products(config: PrecisionConfig) -> Products:
     )
 
 
+def compiles(config: PrecisionConfig, device: torch.device) -> bool:
+    """Whether torch.compile sees through a model in these formats: only where the device itself computes in them."""
+    if config.attention or config.activations:
+        return False
+    by_device = not config.matmul or products(config).by_device(device)
+    return by_device and config.gradients_rounding == "nearest"
+
+
 def padded(model: nn.Module, config: PrecisionConfig) -> str | None:
     """What to tell of blocks that do not divide a model's layers; None where they do."""
     form: Format | None = named(config.matmul) if config.matmul else None

@@ -106,6 +106,8 @@ def attention(
     seen: Bool[Tensor, "B S"] | None = None,
 ) -> Float[Tensor, "B H T Dv"]:
     """`reference.attention`; with dropout of the same mean, and another draw."""
+    if torch.is_autocast_enabled("cpu"):  # products below would be in its dtype, forwards only
+        q, k, v = (x.to(torch.get_autocast_dtype("cpu")) for x in (q, k, v))
     B, H, T, D = q.shape
     scale = D**-0.5 if softmax_scale is None else softmax_scale
     flat = [x.flatten(0, 1) for x in (q, repeat_heads(k, H), repeat_heads(v, H))]
