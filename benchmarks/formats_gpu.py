@@ -18,10 +18,11 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
 from gpu import TINY, best, make_trainer
 from primer import device as devices
-from primer.floats import plain
+from primer.floats import native, plain
 from primer.floats.formats import BLOCKS, FORMATS, INTEGERS, Rounding, element
 from primer.floats.tensor import quantize
 from primer.models.gpt import GPT
@@ -105,6 +106,32 @@ def rates(device: torch.device, numbers: int) -> dict[str, float]:
     }
 
 
+def product_errors(device: torch.device, width: int) -> dict[str, float]:
+    """Relative errors (Frobenius) of a product of Gaussian matrices against fp64: the device's own, and emulated."""
+    generator = torch.Generator().manual_seed(0)
+    a, b = (torch.randn(512, width, generator=generator, dtype=torch.float64) for _ in range(2))
+    a, b = a.to(device), b.to(device)
+    x, y, truth = a.float(), b.float(), a @ b.T
+
+    def error(product: Tensor) -> float:
+        return float((product.double() - truth).norm() / truth.norm())
+
+    found = {}
+    for name, tf32 in (("fp32", False), ("tf32", True)):
+        devices.use_tf32(device, tf32)
+        found[name] = error(x @ y.T)
+    devices.use_tf32(device, False)
+    found["bf16"] = error(x.bfloat16() @ y.bfloat16().T)
+    for name in ("tf32", "bf16", "e4m3", "e5m2"):
+        found[f"{name}, emulated"] = error(quantize(x, name) @ quantize(y, name).T)
+    for name in ("e4m3", "e5m2"):
+        pair = native.eight_bits(x, element(name)), native.eight_bits(y, element("e4m3"))
+        found[f"{name} by e4m3"] = error(native.matmul(*pair))
+        found[f"{name} by e4m3, emulated"] = error(quantize(x, name) @ quantize(y, "e4m3").T)
+    devices.use_tf32(device, True)
+    return found
+
+
 def step(policy: dict[str, str], device: torch.device, *, compiled: bool, tiny: bool) -> dict[str, float]:
     """Seconds of a step of GPT-2 in a policy's formats, and the losses of the first six."""
     flags = {
@@ -154,6 +181,8 @@ def main() -> None:
         if "nearest-away" not in name and "up" not in name:
             table.add_row(name, f"{rate:.0f}")
     console.print(table)
+    errors = {f"width {width}": product_errors(device, width) for width in (512, 4096)}
+    console.print(errors)
     steps: dict[str, Any] = {}
     for name, (policy, compiled) in POLICIES.items():
         try:
@@ -166,6 +195,7 @@ def main() -> None:
     figures = {
         "gb_per_second": {name: round(rate, 1) for name, rate in found.items()},
         "slowest": min((found[f"{n} {r}"], f"{n} {r}") for n in ELEMENTS for r in ROUNDINGS),
+        "product_errors": errors,
         "steps": steps,
         "rows": ROWS,
     }

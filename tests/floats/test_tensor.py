@@ -9,8 +9,8 @@ import torch
 from oracles import ML_DTYPES, TORCH, fp32_patterns, gaussians, same
 from primer.errors import UsageError
 from primer.floats import codec, plain
-from primer.floats.blocks import Scaling
-from primer.floats.formats import FORMATS, INTEGERS, Overflow, Rounding, element
+from primer.floats.blocks import ScaleRule, Scaling
+from primer.floats.formats import BLOCKS, FORMATS, INTEGERS, Overflow, Rounding, element
 from primer.floats.native import eight_bits
 from primer.floats.tensor import quantize, straight_through
 
@@ -254,6 +254,19 @@ def test_a_gpu_gives_the_same_bits(name: str, rounding: Rounding, scaling: Scali
     for implementation in ("auto", "plain"):
         there = quantize(x.cuda(), name, rounding, scaling=scaling, seed=9, implementation=implementation)
         here = quantize(x, name, rounding, scaling=scaling, seed=9, implementation="plain")
+        assert torch.equal(bits(there.cpu()), bits(here))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("rule", ["floor", "even", "ceil"])
+@pytest.mark.parametrize("name", BLOCKS)
+def test_a_gpu_gives_blocks_the_same_bits(name: str, rule: ScaleRule) -> None:
+    x = gaussians(320 * 320).view(320, 320)
+    x[::32] *= 448 / x[::32].abs().amax(0)  # where a rule has to decide
+    for axis in (0, 1):
+        there = quantize(x.cuda(), name, scale_rule=rule, axis=axis)
+        here = quantize(x, name, scale_rule=rule, axis=axis, implementation="plain")
         assert torch.equal(bits(there.cpu()), bits(here))
 
 

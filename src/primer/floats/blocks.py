@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Literal
 
 import torch
@@ -57,7 +58,7 @@ def ungrouped(rows: Float[Tensor, "G N"], groups: Groups) -> Float[Tensor, "*N"]
 
 def largest_scales(largest: Float[Tensor, " G"], form: Element) -> Float[Tensor, " G"]:
     """The scale with which the largest number becomes the format's largest; 1 for zeros, NaN where it is not finite."""
-    scale = largest / float(form.largest)
+    scale = quotient(largest, form.largest)
     scale = torch.where(largest == 0, 1.0, scale.clamp(min=torch.finfo(scale.dtype).tiny))
     return torch.where(torch.isfinite(largest), scale, torch.nan)
 
@@ -70,8 +71,7 @@ def block_scales(
         codes, shared = nested_scales(largest, form)
         return codes * shared
     exponent = mx_exponent(largest, form, rule)
-    scale = torch.ldexp(torch.ones_like(largest), exponent)
-    return torch.where(torch.isfinite(largest), scale, torch.nan)
+    return torch.where(torch.isfinite(largest), power_of_two(exponent).to(largest.dtype), torch.nan)
 
 
 def mx_exponent(largest: Float[Tensor, " G"], form: BlockFormat, rule: ScaleRule) -> Int[Tensor, " G"]:
@@ -85,7 +85,7 @@ def mx_exponent(largest: Float[Tensor, " G"], form: BlockFormat, rule: ScaleRule
     """
     element = form.element
     if rule == "ceil":
-        mantissa, exponent = torch.frexp(largest.double() / float(element.largest))
+        mantissa, exponent = torch.frexp(quotient(largest.double(), element.largest))
         exponent = exponent - (mantissa == 0.5).to(exponent.dtype)  # 2^(exponent−1) itself
     else:
         if rule == "even":
@@ -108,7 +108,17 @@ def nested_scales(
     scale, element = float(form.scale.largest), float(form.element.largest)
     finite = torch.isfinite(largest)
     of_all = torch.where(finite, largest, 0.0).amax() if largest.numel() else largest.new_zeros(())
-    shared = torch.where(of_all > 0, of_all / (element * scale), 1.0)
+    shared = torch.where(of_all > 0, quotient(of_all, element * scale), 1.0)
     own = plain.quantize((largest / (element * shared)).float(), form.scale, "nearest", "saturate")
     own = torch.where(finite, own, torch.nan)
     return own.to(largest.dtype), shared
+
+
+def quotient(x: Float[Tensor, "*N"], number: Fraction | float) -> Float[Tensor, "*N"]:
+    """x / number, rounded once. Of a number that is not on the GPU, torch there multiplies by the reciprocal."""
+    return x / torch.full_like(x, float(number))
+
+
+def power_of_two(exponent: Int[Tensor, "*N"]) -> Float[Tensor, "*N"]:
+    """2^exponent as fp64 spells it, which is exact on every device; exponents of −1022 … 1023."""
+    return ((exponent.long() + 1023) << 52).view(torch.float64)

@@ -10,7 +10,15 @@ from torch import Tensor
 
 from primer.errors import UsageError
 from primer.floats import plain
-from primer.floats.blocks import Groups, ScaleRule, grouped, mx_exponent, nested_scales, ungrouped
+from primer.floats.blocks import (
+    Groups,
+    ScaleRule,
+    grouped,
+    mx_exponent,
+    nested_scales,
+    power_of_two,
+    ungrouped,
+)
 from primer.floats.codes import from_codes, pack, to_codes
 from primer.floats.formats import BlockFormat, Element, Overflow, Rounding, element, named
 from primer.floats.tensor import quantize
@@ -103,7 +111,7 @@ def encode_blocks(
         scale = own * shared
     else:
         exponent = mx_exponent(largest, form, scale_rule)
-        own, shared = torch.where(finite, torch.ldexp(torch.ones_like(largest), exponent), torch.nan), None
+        own, shared = torch.where(finite, power_of_two(exponent).to(largest.dtype), torch.nan), None
         scale = own
     numbers = torch.where(finite[:, None], plain.divided(rows, scale), 0.0)
     codes = encode(numbers, form.element, rounding, overflow="saturate", seed=seed)
