@@ -27,7 +27,7 @@ from primer.floats.formats import BLOCKS, FORMATS, INTEGERS, Rounding, element
 from primer.floats.tensor import quantize
 from primer.models.gpt import GPT
 from primer.recipes.resolve import resolve
-from primer.training.precision import in_formats
+from primer.training.precision import compiles, in_formats
 from receipt import write
 
 MEASURED = ("src/primer", "benchmarks/formats_gpu.py", "benchmarks/gpu.py")
@@ -149,6 +149,7 @@ def step(policy: dict[str, str], device: torch.device, *, compiled: bool, tiny: 
     trainer.precision = replace(trainer.precision, formats=config.precision)
     started = time.perf_counter()
     if compiled:
+        assert compiles(config.precision, device)
         trainer.forward = torch.compile(model)
     losses = []
     for _ in range(6):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Literal
 
 import torch
@@ -12,7 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from primer.floats import plain
-from primer.floats.formats import BlockFormat, Element, FloatFormat
+from primer.floats.formats import BlockFormat, FloatFormat
+from primer.floats.one_pass import in_words
 
 Scaling = Literal["none", "tensor", "row"]
 
@@ -56,9 +56,9 @@ def ungrouped(rows: Float[Tensor, "G N"], groups: Groups) -> Float[Tensor, "*N"]
     return x.movedim(-1, groups.axis)
 
 
-def largest_scales(largest: Float[Tensor, " G"], form: Element) -> Float[Tensor, " G"]:
-    """The scale with which the largest number becomes the format's largest; 1 for zeros, NaN where it is not finite."""
-    scale = quotient(largest, form.largest)
+def largest_scales(largest: Float[Tensor, " G"], top: float) -> Float[Tensor, " G"]:
+    """The scale with which the largest number becomes `top`, a format's; 1 for zeros, NaN where it is not finite."""
+    scale = quotient(largest, top)
     scale = torch.where(largest == 0, 1.0, scale.clamp(min=torch.finfo(scale.dtype).tiny))
     return torch.where(torch.isfinite(largest), scale, torch.nan)
 
@@ -85,7 +85,7 @@ def mx_exponent(largest: Float[Tensor, " G"], form: BlockFormat, rule: ScaleRule
     """
     element = form.element
     if rule == "ceil":
-        mantissa, exponent = torch.frexp(quotient(largest.double(), element.largest))
+        mantissa, exponent = torch.frexp(quotient(largest.double(), float(element.largest)))
         exponent = exponent - (mantissa == 0.5).to(exponent.dtype)  # 2^(exponent−1) itself
     else:
         if rule == "even":
@@ -109,14 +109,15 @@ def nested_scales(
     finite = torch.isfinite(largest)
     of_all = torch.where(finite, largest, 0.0).amax() if largest.numel() else largest.new_zeros(())
     shared = torch.where(of_all > 0, quotient(of_all, element * scale), 1.0)
-    own = plain.quantize((largest / (element * shared)).float(), form.scale, "nearest", "saturate")
+    ratio, work = in_words((largest / (element * shared)).float(), form.scale)
+    own = work.quantize(ratio, form.scale, "nearest", "saturate")
     own = torch.where(finite, own, torch.nan)
     return own.to(largest.dtype), shared
 
 
-def quotient(x: Float[Tensor, "*N"], number: Fraction | float) -> Float[Tensor, "*N"]:
+def quotient(x: Float[Tensor, "*N"], number: float) -> Float[Tensor, "*N"]:
     """x / number, rounded once. Of a number that is not on the GPU, torch there multiplies by the reciprocal."""
-    return x / torch.full_like(x, float(number))
+    return x / torch.full_like(x, number)
 
 
 def power_of_two(exponent: Int[Tensor, "*N"]) -> Float[Tensor, "*N"]:

@@ -15,6 +15,8 @@ from primer.floats.tensor import quantize
 DTYPES = {"e4m3": torch.float8_e4m3fn, "e5m2": torch.float8_e5m2}
 TILE = 16
 """What the sizes of a product must divide by on a GPU."""
+_able: dict[torch.device, bool] = {}
+"""What each device has answered. A compiler cannot ask it, and reads this."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +33,10 @@ class Eight:
 
 def can(device: torch.device, *forms: Format) -> bool:
     """Whether a device multiplies numbers of these formats itself."""
-    if not all(form.name in DTYPES for form in forms):
-        return False
-    return device.type == "cpu" or (
-        device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 9)
-    )
+    if device not in _able:
+        cuda = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 9)
+        _able[device] = cuda or device.type == "cpu"
+    return _able[device] and all(form.name in DTYPES for form in forms)
 
 
 def eight_bits(
@@ -45,16 +46,16 @@ def eight_bits(
 
     To the nearest it is torch's own cast that rounds, which is one pass on every device.
     """
-    scale = x.new_ones(())
+    scale, top = x.new_ones(()), torch.finfo(DTYPES[form.name]).max
     if scaling != "none":
         assert scaling == "tensor", "rows have scales of their own"
-        scale = largest_scales(x.abs().amax()[None], form)[0]
+        scale = largest_scales(x.abs().amax()[None], top)[0]
     numbers = x if scaling == "none" else x * scale.reciprocal()
     saturates = scaling != "none" or form.overflow == "saturate"
     if rounding != "nearest":
         numbers = quantize(numbers, form, rounding, overflow="saturate" if saturates else "ieee")
     elif saturates:  # what torch makes of numbers beyond the largest differs from device to device
-        numbers = numbers.clamp(-float(form.largest), float(form.largest))
+        numbers = numbers.clamp(-top, top)
     return Eight(numbers.to(DTYPES[form.name]), scale)
 
 

@@ -5,36 +5,27 @@
     quantize(x, "e4m3", scaling="row")                    # each row's largest number becomes the format's largest
     quantize(x, "mxfp4", scale_rule="ceil", axis=0)       # blocks of 32 down the columns share a power of two
 
-What the slow truth is: `codec.py` a number, `plain.py` a tensor. What is fast: `fused.py`, or torch's own casts where
-they do the same; `implementation="auto"` takes those, and all of them give the same bits.
+What the slow truth is: `codec.py` a number, `plain.py` a tensor. What is fast: `fused.py` on a CPU, `gpu.py` on a GPU,
+or torch's own casts where they do the same; `implementation="auto"` takes those, and all of them give the same bits.
 """
 
 from __future__ import annotations
 
-from importlib import import_module
-from types import ModuleType
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from primer.errors import UsageError, missing_extra
+from primer.errors import UsageError
 from primer.floats import plain
 from primer.floats.blocks import ScaleRule, Scaling, block_scales, grouped, largest_scales, ungrouped
 from primer.floats.formats import BlockFormat, Element, Format, Overflow, Rounding, named
-from primer.floats.words import FP32, fits, holds
-
-Implementation = Literal["auto", "plain", "fused", "native"]
+from primer.floats.one_pass import Implementation, in_words
+from primer.floats.words import holds
 
 NATIVE = {"bf16": torch.bfloat16, "fp16": torch.float16}
 """Formats to which torch's casts round as IEEE 754 says, on every device."""
-
-ONE_PASS = {"cpu": ("fused", "numba", "fast"), "cuda": ("gpu", "triton", "gpu")}
-"""By kind of device, the module that rounds in one pass over memory, what it is written in, and the extra with that."""
-
-FEW = 1 << 12
-"""So few numbers are rounded before the fused loops are even loaded."""
 
 
 def quantize(
@@ -86,7 +77,7 @@ def quantize(
     else:
         block = form.block if isinstance(form, BlockFormat) else 0
         groups = grouped(held, "row" if scaling == "row" else "block" if block else "tensor", block, axis)
-        rows, work = _in_words(groups.rows, element, implementation)
+        rows, work = in_words(groups.rows, element, implementation)
         largest = work.group_largest(rows)
         if scaling == "tensor" and len(largest):
             largest = largest.amax().expand(len(rows))
@@ -103,7 +94,7 @@ def scales_of(
     """What numbers are divided by whose largest magnitude is given, group by group."""
     if isinstance(form, BlockFormat):
         return block_scales(largest, form, scale_rule)
-    return largest_scales(largest, form)
+    return largest_scales(largest, float(form.largest))
 
 
 def _rounded(
@@ -126,29 +117,10 @@ def _rounded(
             f"torch has no cast to {form.name} that rounds {rounding} and does {overflow}",
             hint='implementation="auto"',
         )
-    words, work = _in_words(x, form, implementation)
+    words, work = in_words(x, form, implementation)
     if work is not plain and out is not None and out.is_contiguous():
         return work.quantize(words, form, rounding, overflow, seed, out)
     return work.quantize(words, form, rounding, overflow, seed).to(x.dtype)
-
-
-def _in_words(x: Tensor, form: Element, implementation: Implementation) -> tuple[Tensor, ModuleType]:
-    """The numbers in a word that has room for the format's, and the module that rounds them there."""
-    if not fits(form, plain.WORDS[x.dtype]):
-        x = x.double()
-    can = x.dtype == torch.float32 and x.device.type in ONE_PASS and fits(form, FP32)
-    if implementation == "fused" and not can:
-        raise UsageError(
-            f"fused rounding is for float32 on a CPU or a GPU, and not to {form.name}", hint="plain, or auto"
-        )
-    if implementation == "fused" or (implementation == "auto" and can and x.numel() > FEW):
-        module, package, extra = ONE_PASS[x.device.type]
-        try:
-            return x, import_module(f"primer.floats.{module}")
-        except ImportError:
-            if implementation == "fused":
-                raise missing_extra(package, extra) from None
-    return x, plain
 
 
 class _StraightThrough(torch.autograd.Function):

@@ -101,7 +101,10 @@ class _Linear(torch.autograd.Function):
 
 
 class _NativeLinear(torch.autograd.Function):
-    """`_Linear` with what goes into products kept in 8 bits, and multiplied as such."""
+    """`_Linear` with what goes into products kept in 8 bits, and multiplied as such.
+
+    Nothing is added in place: torch 2.11's compiler would give such an output no gradients.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, how: Products) -> Tensor:
@@ -112,7 +115,7 @@ class _NativeLinear(torch.autograd.Function):
             ctx.save_for_backward(rows.codes, rows.scale, w.codes, w.scale)
             ctx.how, ctx.dtype = how, x.dtype
             y = native.matmul(rows, w, dtype)
-            return y if bias is None else y.add_(bias)
+            return y if bias is None else y + bias.to(dtype)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
