@@ -200,6 +200,33 @@ def format_step_rows() -> list[tuple[str, str]]:
     return [("a training step of the lecture's model in emulated formats", text)]
 
 
+def formats_gpu_rows() -> list[tuple[str, str]]:
+    """Rounding, and steps of GPT-2 in fp8 and in emulated formats, on one GPU."""
+    found = figures("formats_gpu")
+    rates, steps = found["gb_per_second"], found["steps"]
+    slowest, plain = (
+        min(rates[f"e4m3 {how}"] for how in ("nearest", "stochastic")),
+        "e4m3 nearest plain, a sixteenth",
+    )
+    base = steps["bf16, compiled"]["seconds"]
+    own, short, emulated = (
+        steps[name]["seconds"] / base
+        for name in ("fp8, the device's own products, compiled", "fp8, emulated", "mxfp4, emulated")
+    )
+    return [
+        (
+            "1 GiB of fp32 numbers rounded to fp8 on one H200",
+            f"{slowest:,.0f} GB/s (a copy: {rates['copy']:,.0f}; torch's cast there and back: "
+            f"{rates['e4m3 torch, there and back']:,.0f}; operation by operation: {rates[plain]:.0f})",
+        ),
+        (
+            "a step of `gpt2-124m` (16 × 1,024 tokens) on one H200, against bf16 compiled",
+            f"fp8 products of its own, compiled: {own:.2f} ×; emulated, not compiled: {short:.1f} × (fp8), "
+            f"{emulated:.1f} × (MXFP4)",
+        ),
+    ]
+
+
 def gpu_rows() -> list[tuple[str, str]]:
     """Both recipes' own steps on one GPU."""
     gpu = figures("gpu")
@@ -230,6 +257,7 @@ PARTS = {
     "rounding": rounding_rows,
     "format_step": format_step_rows,
     "gpu": gpu_rows,
+    "formats_gpu": formats_gpu_rows,
 }
 
 
