@@ -17,8 +17,9 @@ from primer.recipes.config import RunConfig
 from primer.recipes.measure import choose_micro_batch
 from primer.recipes.plan import candidates, training_bytes
 from primer.recipes.resolve import resolve
-from primer.training.config import TrainConfig
+from primer.training.config import PrecisionConfig, TrainConfig
 from primer.training.distributed import World
+from primer.training.precision import compiles
 
 TINY = {**setups.TINY, "train.steps": 3, "train.batch_size": 4, "train.sample_every": 0, "schedule.warmup": 1}
 
@@ -48,6 +49,38 @@ def test_a_compiler_that_fails_costs_nothing(
     assert run.config.train.compile == "off"
     losses = [[row["loss"] for row in each.metrics() if "loss" in row] for each in (plain, run)]
     assert losses[0] == losses[1]
+
+
+def test_emulated_formats_are_not_compiled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Asked for or not; what the device itself computes in is."""
+    cpu = torch.device("cpu")
+    assert compiles(PrecisionConfig(), cpu)
+    assert compiles(PrecisionConfig(weights="bf16", gradients="bf16", optimizer="bf16"), cpu)
+    assert compiles(PrecisionConfig(matmul="e4m3", native="on"), cpu)
+    for emulated in (
+        PrecisionConfig(matmul="e4m3"),
+        PrecisionConfig(matmul="mxfp4", native="on"),
+        PrecisionConfig(matmul="e4m3", native="on", gradients_rounding="stochastic"),
+        PrecisionConfig(attention="bf16"),
+        PrecisionConfig(activations="bf16"),
+    ):
+        assert not compiles(emulated, cpu)
+
+    def never(model: torch.nn.Module) -> Any:
+        raise AssertionError("tried")
+
+    monkeypatch.setattr(torch, "compile", never)
+    said: list[str] = []
+    trainer: Any = SimpleNamespace(precision=SimpleNamespace(device=cpu), shape=(4, 8), model=None)
+    config = RunConfig(
+        train=TrainConfig(compile="on"),
+        precision=PrecisionConfig(matmul="mxfp4"),
+        model=GPTConfig(vocab_size=5),
+    )
+    assert measure.accelerate(trainer, config, World(), said.append).train.compile == "off"
+    assert said == ["torch.compile does not see through emulated formats, going on without it"]
 
 
 def test_the_micro_batch_divides_the_batch_and_leaves_no_trace() -> None:
