@@ -27,9 +27,9 @@ class Options:
     """Of the command."""
 
     seeds: int = 0
-    """Of each variant and of the base; one has no interval. 0: as many as the shipped evidence has."""
+    """Of each variant and of the base; one has no interval. 0: as many as the shipped evidence has, with --minutes as many as fit."""
     minutes: float = 0.0
-    """Answer in so much time: fewer steps, and as many seeds as fit. 0: all of them, however long that takes."""
+    """Answer in so much time: fewer steps, so that a few seeds fit. 0: all steps, however long that takes."""
     full: bool = False
     """As the shipped evidence was made, whatever else is set: all steps, all seeds, all variants."""
     variants: str = ""
@@ -210,7 +210,7 @@ def answer(
                     variants,
                     arguments.flags,
                     options.minutes,
-                    seeds=options.seeds or experiment.seeds,
+                    seeds=options.seeds,
                     runs_dir=options.runs_dir,
                     reporter=report,
                 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,10 +21,10 @@ from primer.recipes.report import Reporter, Silence
 from primer.recipes.run import complete
 from primer.training.distributed import World
 
-OVERHEAD = 3.0
-"""Seconds of a short run that are no steps: opening its text, evaluating, saving."""
-MARGIN = 1.3
+MARGIN = 1.2
 """How much longer steps take than those that were measured: evaluations come in between."""
+PLANNED, MOST = 3, 20
+"""Seeds that steps are chosen for, and those that may follow where time is left."""
 
 
 def within(
@@ -32,23 +33,26 @@ def within(
     flags: Mapping[str, Any],
     minutes: float,
     *,
-    seeds: int,
+    seeds: int = 0,
     runs_dir: str | Path = "runs",
     reporter: Reporter | None = None,
 ) -> Findings:
     """What so many minutes say: all variants with one seed, then with the next, as long as another round ends in time.
 
-    Steps are as many as let `seeds` rounds fit, by three steps of each variant that are measured first; never more than
-    the experiment's own. UsageError where not even one round of the fewest steps does.
+    Steps are as many as let three rounds fit (or `seeds`, and then no more are tried), by a few steps of each variant
+    and one short run of the base, which are measured first; never more than the experiment's own. They are a round
+    number, so that the same command, given again, finds the runs that are there. UsageError where not even one round of
+    the fewest steps fits.
     """
     started, report = time.monotonic(), reporter or Silence()
     first = trials(experiment, variants, 1, flags)
     rates = [measured(trial, report) for trial in first]
-    left = minutes * 60 - (time.monotonic() - started)
     full = first[0].config.train.steps
-    steps, rounds = fitting(rates, left, seeds, full)
+    beside = seconds_beside_steps(experiment, flags, rates[0])
+    left = minutes * 60 - (time.monotonic() - started)
+    steps, rounds = fitting(rates, beside, left, seeds or PLANNED, full)
     if not rounds:
-        needed = (time.monotonic() - started + seconds_of_a_round(rates, LEAST_STEPS)) / 60
+        needed = (time.monotonic() - started + seconds_of_a_round(rates, beside, LEAST_STEPS)) / 60
         raise UsageError(
             f"{len(first)} trainings of {LEAST_STEPS} steps take about {needed:.1f} minutes here",
             f"--minutes={minutes:g}",
@@ -58,13 +62,9 @@ def within(
         report.on_message(
             f"{steps} of {full} steps a run, so that {rounds} seed{'s' * (rounds > 1)} fit here"
         )
-    shorter = {
-        **flags,
-        "train.steps": steps,
-        "schedule.warmup": min(first[0].config.schedule.warmup, steps // 10),
-    }
+    shorter = {**flags, **of_length(steps, first[0].config.schedule.warmup)}
     longest, found = 0.0, None
-    for number in range(1, seeds + 1):
+    for number in range(1, (seeds or MOST) + 1):
         began = time.monotonic()
         if found is not None and began - started + longest > minutes * 60:
             break
@@ -87,16 +87,31 @@ def measured(trial: Trial, report: Reporter) -> float:
     return seconds_of_a_step(kind.trainer(config, model, data, world), at=0)
 
 
-def seconds_of_a_round(rates: Sequence[float], steps: int) -> float:
+def seconds_beside_steps(experiment: Experiment, flags: Mapping[str, Any], rate: float) -> float:
+    """What a run takes beside its steps: opening its text, evaluating, saving. Of one of the base, then forgotten."""
+    short = trials(experiment, (), 1, {**flags, **of_length(LEAST_STEPS, 0)})
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.monotonic()
+        carry_out(experiment, short, runs_dir=folder)
+        return max(0.0, time.monotonic() - began - rate * LEAST_STEPS)
+
+
+def of_length(steps: int, warmup: int) -> dict[str, Any]:
+    """The flags of a run of so many steps, whose warm-up is no more than a tenth of them."""
+    return {"train.steps": steps, "schedule.warmup": min(warmup, steps // 10)}
+
+
+def seconds_of_a_round(rates: Sequence[float], beside: float, steps: int) -> float:
     """Of a training with each variant, one after the other."""
-    return sum(rate * steps * MARGIN + OVERHEAD for rate in rates)
+    return sum(rate * steps * MARGIN + beside for rate in rates)
 
 
-def fitting(rates: Sequence[float], seconds: float, seeds: int, full: int) -> tuple[int, int]:
+def fitting(rates: Sequence[float], beside: float, seconds: float, seeds: int, full: int) -> tuple[int, int]:
     """How many steps, and how many seeds fit: as many seeds as are wanted, if runs then have steps enough to be any."""
     for rounds in range(seeds, 0, -1):
-        steps = int((seconds / rounds - OVERHEAD * len(rates)) / (MARGIN * sum(rates)))
+        steps = int((seconds / rounds - beside * len(rates)) / (MARGIN * sum(rates)))
         least = min(full, LEAST_STEPS if rounds == 1 else 5 * LEAST_STEPS)
         if steps >= least:
-            return min(steps, full), rounds
+            unit = 10 if steps < 100 else 50 if steps < 1000 else 500
+            return min(steps - steps % unit, full), rounds
     return 0, 0
