@@ -157,11 +157,17 @@ def test_an_overflow_costs_a_step_and_halves_the_scale() -> None:
 
 
 def test_the_scale_goes_on_where_it_was() -> None:
-    first = trainer(LossScaler(scale=2.0**12, good_steps=3))
+    first = trainer(LossScaler())
+    assert first.scaler is not None
+    first.scaler.scale, first.scaler.good_steps = 2.0**12, 3
     state = first.state()
     second = trainer(LossScaler())
     second.restore(state)
-    assert second.scaler == LossScaler(scale=2.0**12, good_steps=3)
+    assert second.scaler == first.scaler
+    for asked in (LossScaler(scale=2.0**10), LossScaler(dynamic=False)):  # another one since
+        third = trainer(asked)
+        third.restore(state)
+        assert (asked.scale, asked.good_steps) == (asked.start, 0)
 
 
 def test_ranks_agree_on_what_to_resume_from(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from primer.floats import native as eight
 from primer.floats.formats import FORMATS, named
 from primer.floats.tensor import quantize
 from primer.nn.in_format import LinearInFormat, Products, hand_on
@@ -32,7 +33,7 @@ def layer(how: Products, inputs: int = 64, outputs: int = 96) -> nn.Linear:
 @pytest.mark.parametrize(("name", "scaling"), CASES)
 def test_every_product_reads_the_format(name: str, scaling: str) -> None:
     """y = Q(x)·Q(W)ᵀ + b, ∂x = Q(∂y)·Q(W), ∂W = Q(∂y)ᵀ·Q(x): scales are shared along the axis that is summed over."""
-    linear = layer(Products(named(name), named(name), scaling=scaling))
+    linear = layer(Products(named(name), named(name), scaling=scaling, gradients_scaling=scaling))
     x = torch.randn(5, 32, 64, requires_grad=True)
     g = torch.randn(5, 32, 96) * 1e-3
     y = linear(x)
@@ -54,7 +55,11 @@ def test_every_product_reads_the_format(name: str, scaling: str) -> None:
 def test_the_devices_own_products_are_the_emulated_ones(scaling: str, gradients: str) -> None:
     found = []
     for how in ("off", "on"):
-        linear = layer(Products(FORMATS["e4m3"], FORMATS[gradients], scaling=scaling, native=how))
+        linear = layer(
+            Products(
+                FORMATS["e4m3"], FORMATS[gradients], scaling=scaling, gradients_scaling=scaling, native=how
+            )
+        )
         torch.manual_seed(1)
         x, g = torch.randn(48, 64, requires_grad=True), torch.randn(48, 96)
         y = linear(x)
@@ -71,7 +76,8 @@ from primer.nn.in_format import LinearInFormat, Products
 
 torch.manual_seed(0)
 linear = torch.nn.Linear(64, 96)
-LinearInFormat.adopt(linear, Products(FORMATS["e4m3"], FORMATS["e5m2"], scaling="tensor", native="on"))
+scaled = {"scaling": "tensor", "gradients_scaling": "tensor"}
+LinearInFormat.adopt(linear, Products(FORMATS["e4m3"], FORMATS["e5m2"], **scaled, native="on"))
 x, g, found = torch.randn(48, 64, requires_grad=True), torch.randn(48, 96), []
 for run in (linear, torch.compile(linear, backend="aot_eager", fullgraph=True)):
     found.append(torch.autograd.grad(run(x), (x, linear.weight, linear.bias), g))
@@ -93,7 +99,11 @@ def test_a_gpus_own_products_are_the_emulated_ones() -> None:
     """Its sums keep some 14 bits: on Hopper the error of a product is about 2^-13 of its largest term."""
     found = []
     for how in ("off", "auto"):
-        linear = layer(Products(FORMATS["e4m3"], FORMATS["e5m2"], scaling="tensor", native=how)).cuda()
+        linear = layer(
+            Products(
+                FORMATS["e4m3"], FORMATS["e5m2"], scaling="tensor", gradients_scaling="tensor", native=how
+            )
+        ).cuda()
         torch.manual_seed(1)
         x, g = torch.randn(48, 64).cuda().requires_grad_(), torch.randn(48, 96).cuda()
         y = linear(x)
@@ -110,6 +120,16 @@ def test_only_plain_eight_bit_products_are_the_devices_own() -> None:
     assert not Products(bf16, bf16, native="on").by_device(cpu)
     assert not Products(e4m3, e4m3, scaling="row", native="on").by_device(cpu)
     assert not Products(e4m3, e4m3, accumulator=bf16, native="on").by_device(cpu)
+    assert not Products(e4m3, named("mxfp4"), native="on").by_device(cpu)
+
+
+def test_no_gpu_multiplies_e5m2_by_e5m2(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = torch.device("cuda", 7)
+    monkeypatch.setitem(eight._able, gpu, True)
+    e4m3, e5m2 = FORMATS["e4m3"], FORMATS["e5m2"]
+    assert Products(e4m3, e5m2, native="auto").by_device(gpu)
+    assert not Products(e5m2, e4m3, native="auto").by_device(gpu)
+    assert Products(e5m2, e5m2, native="on").by_device(torch.device("cpu"))
 
 
 def test_gradients_may_have_a_format_of_their_own() -> None:
@@ -119,6 +139,23 @@ def test_gradients_may_have_a_format_of_their_own() -> None:
     wanted = quantize(g, "e5m2") @ quantize(linear.weight.detach(), "e4m3")
     torch.testing.assert_close(x.grad, wanted)
     assert quantize(g, "e4m3").count_nonzero() == 0  # in E4M3 nothing would be left of them
+
+
+@pytest.mark.parametrize(("inputs", "gradients"), [("e4m3", "mxfp4"), ("mxfp8", "e5m2"), ("e4m3", "e5m2")])
+def test_each_product_reads_scales_along_the_axis_that_it_sums_over(inputs: str, gradients: str) -> None:
+    """Whether inputs come in blocks, gradients, or neither."""
+    linear = layer(
+        Products(named(inputs), named(gradients), scaling="none", gradients_scaling="none"),
+        inputs=64,
+        outputs=96,
+    )
+    x, g = torch.randn(128, 64, requires_grad=True), torch.randn(128, 96)
+    linear(x).backward(g)
+    w = linear.weight.detach()
+    wanted_x = quantize(g, gradients, axis=-1) @ quantize(w, inputs, axis=0)
+    wanted_w = quantize(g, gradients, axis=0).T @ quantize(x.detach(), inputs, axis=0)
+    torch.testing.assert_close(x.grad, wanted_x)
+    torch.testing.assert_close(linear.weight.grad, wanted_w)
 
 
 def test_gradients_may_be_rounded_by_chance() -> None:

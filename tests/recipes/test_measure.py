@@ -61,7 +61,7 @@ def test_emulated_formats_are_not_compiled(
     assert compiles(PrecisionConfig(matmul="e4m3", native="on"), cpu)
     for emulated in (
         PrecisionConfig(matmul="e4m3"),
-        PrecisionConfig(matmul="mxfp4", native="on"),
+        PrecisionConfig(matmul="mxfp4"),
         PrecisionConfig(matmul="e4m3", native="on", gradients_rounding="stochastic"),
         PrecisionConfig(attention="bf16"),
         PrecisionConfig(activations="bf16"),

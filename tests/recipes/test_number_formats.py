@@ -8,11 +8,14 @@ import torch
 
 import primer
 from primer.errors import DivergedError, UsageError
+from primer.floats.native import DTYPES
 from primer.floats.tensor import quantize
 from primer.nn.in_format import LinearInFormat
 from primer.recipes.report import Silence
 from primer.recipes.resolve import resolve
 from primer.training import checkpoint
+from primer.training.config import NATIVE, PrecisionConfig
+from primer.training.precision import products
 from setups import TINY, TINY_PAIRS, reversed_digits
 
 PLAIN = {"optim.name": "adamw", "train.weight_average": 0.0, "schedule.shape": "constant"}
@@ -119,7 +122,8 @@ def test_blocks_that_do_not_divide_say_so(text_file: Path, tmp_path: Path) -> No
     heard = Heard()
     primer.train(text_file, flags=flags(matmul="mxfp8"), runs_dir=tmp_path, reporter=heard)
     assert any(
-        "the last ones of rows of 16 and 48 are filled up with zeros" in text for text in heard.messages
+        "mxfp8 has blocks of 32: the last ones of rows of 16 and 48 are filled up with zeros" in text
+        for text in heard.messages
     )
     assert heard.info["formats"] == "matmul mxfp8"
 
@@ -142,6 +146,13 @@ def test_an_encoder_decoder_trains_in_formats_too(tmp_path: Path) -> None:
         ("matmul", "fp64", "precision.matmul: numbers are held in fp32"),
         ("weights", "mxfp4", "precision.weights: mxfp4 shares scales"),
         ("matmul_gradients", "e5m2", "precision.matmul_gradients needs precision.matmul"),
+        ("accumulator", "fp16", "precision.accumulator needs precision.matmul"),
+        ("accumulator", "int8", "precision.accumulator: sums need an exponent"),
+        ("weights", "e8m0", "precision.weights: e8m0 has no sign"),
+        ("gradients_rounding", "stochastic", "precision.gradients_rounding needs precision.matmul"),
+        ("weights_rounding", "stochastic", "precision.weights_rounding needs precision.weights"),
+        ("scale_rule", "ceil", "precision.scale_rule is for blocks"),
+        ("native", "on", "precision.native=on: devices multiply e4m3 and e5m2"),
         ("loss_scale", 0.0, "precision.loss_scale must be a positive number"),
         ("scaling", "column", "precision.scaling"),
         ("matmull", "e4m3", "precision.matmull"),
@@ -152,6 +163,50 @@ def test_what_cannot_be_meant_is_refused(key: str, value: Any, cause: str) -> No
         resolve("tiny", flags={f"precision.{key}": value})
     assert cause in caught.value.cause
     assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"matmul": "mxfp4", "scaling": "row"},
+        {"matmul": "mxfp4", "native": "on"},
+        {"matmul": "nvfp4", "scale_rule": "ceil"},
+        {"matmul": "e4m3", "scaling": "row", "native": "on"},
+    ],
+)
+def test_what_would_change_nothing_is_refused(flags: dict[str, str]) -> None:
+    with pytest.raises(UsageError, match="precision") as caught:
+        PrecisionConfig(**flags)
+    assert caught.value.hint
+
+
+def test_each_format_has_the_scales_that_it_needs() -> None:
+    """Wide ones none, blocks their own, short ones one a tensor."""
+    for matmul, gradients, scales in (
+        ("e4m3", "", ("tensor", "tensor")),
+        ("bf16", "e4m3", ("none", "tensor")),
+        ("e4m3", "bf16", ("tensor", "none")),
+        ("mxfp8", "e5m2", ("none", "tensor")),
+        ("e5m2", "mxfp4", ("tensor", "none")),
+    ):
+        made = products(PrecisionConfig(matmul=matmul, matmul_gradients=gradients))
+        assert (made.scaling, made.gradients_scaling) == scales
+    assert PrecisionConfig(matmul="mxfp8", matmul_gradients="e5m2", scaling="row").in_words() == (
+        "matmul mxfp8, matmul gradients e5m2 (a scale a row)"
+    )
+    small = torch.full((4, 32), 1e-6)
+    assert products(PrecisionConfig(matmul="mxfp8", matmul_gradients="e5m2")).gradient(small, -1).all()
+
+
+def test_what_is_set_is_said() -> None:
+    said = PrecisionConfig(
+        matmul="mxfp4", gradients_rounding="stochastic", weights="fp16", weights_rounding="stochastic"
+    ).in_words()
+    assert said == (
+        "matmul mxfp4, weights fp16 (stochastic), gradients of products rounded stochastic, "
+        "loss times 65536 at first"
+    )
+    assert set(NATIVE) == DTYPES.keys()
 
 
 def test_a_format_for_the_optimizer_is_for_adamw() -> None:

@@ -31,12 +31,13 @@ class Eight:
         return Eight(self.codes.T.contiguous(), self.scale)
 
 
-def can(device: torch.device, *forms: Format) -> bool:
-    """Whether a device multiplies numbers of these formats itself."""
+def can(device: torch.device, left: Format, right: Format) -> bool:
+    """Whether a device multiplies numbers of these formats itself. No GPU multiplies E5M2 by E5M2."""
     if device not in _able:
         cuda = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 9)
         _able[device] = cuda or device.type == "cpu"
-    return _able[device] and all(form.name in DTYPES for form in forms)
+    names = {left.name, right.name}
+    return _able[device] and names <= DTYPES.keys() and (device.type == "cpu" or names != {"e5m2"})
 
 
 def eight_bits(

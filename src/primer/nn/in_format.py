@@ -25,6 +25,9 @@ class Products:
     gradients: Format
     """Of ∂y."""
     scaling: Scaling = "none"
+    """Of x and W, where their format brings no scales of its own."""
+    gradients_scaling: Scaling = "none"
+    """The same of ∂y."""
     scale_rule: ScaleRule = "floor"
     gradients_rounding: Rounding = "nearest"
     accumulator: FloatFormat | None = None
@@ -32,15 +35,22 @@ class Products:
     """Whether the device multiplies 8-bit numbers itself, where it can. auto: on GPUs."""
 
     @property
-    def by_axis(self) -> bool:
-        """Whether numbers share scales along the axis that is summed over, so that it matters which one that is."""
+    def inputs_by_axis(self) -> bool:
+        """Whether x and W share scales along the axis that is summed over, so that it matters which one that is."""
         return self.scaling == "row" or isinstance(self.inputs, BlockFormat)
+
+    @property
+    def gradients_by_axis(self) -> bool:
+        """The same of ∂y."""
+        return self.gradients_scaling == "row" or isinstance(self.gradients, BlockFormat)
 
     def by_device(self, device: torch.device) -> bool:
         """Whether the device computes these products itself."""
         wanted = self.native == "on" or (self.native == "auto" and device.type == "cuda")
-        plain = self.scaling != "row" and self.accumulator is None
-        return wanted and plain and native.can(device, self.inputs, self.gradients)
+        by_axis = self.inputs_by_axis or self.gradients_by_axis
+        if not wanted or by_axis or self.accumulator is not None:
+            return False
+        return all(native.can(device, left, self.inputs) for left in (self.inputs, self.gradients))
 
     def operand(self, x: Tensor, axis: int) -> Tensor:
         """x or W as it goes into a product that sums over `axis`."""
@@ -48,12 +58,11 @@ class Products:
 
     def gradient(self, g: Tensor, axis: int) -> Tensor:
         """∂y as it goes into a product that sums over `axis`."""
-        own: Scaling = "none" if isinstance(self.gradients, BlockFormat) else self.scaling
         return quantize(
             g,
             self.gradients,
             self.gradients_rounding,
-            scaling=own,
+            scaling=self.gradients_scaling,
             scale_rule=self.scale_rule,
             axis=axis,
         )
@@ -77,7 +86,7 @@ class _Linear(torch.autograd.Function):
         with torch.autocast(x.device.type, enabled=False):
             x, weight = x.float(), weight.float()
             rows, w = how.operand(x, -1), how.operand(weight, -1)
-            ctx.save_for_backward(*((x, weight) if how.by_axis else (rows, w)))
+            ctx.save_for_backward(*((x, weight) if how.inputs_by_axis else (rows, w)))
             ctx.how = how
             y = how.multiply(rows, w.T)
             return (y if bias is None else y.add_(bias)).to(dtype)
@@ -91,11 +100,11 @@ class _Linear(torch.autograd.Function):
             rows = how.gradient(g, -1)
             grad_x = grad_weight = None
             if for_x:
-                w = how.operand(weight, 0) if how.by_axis else weight
+                w = how.operand(weight, 0) if how.inputs_by_axis else weight
                 grad_x = how.multiply(rows, w)
             if for_weight:
-                columns = how.gradient(g, 0) if how.by_axis else rows
-                x = how.operand(x, 0) if how.by_axis else x
+                columns = how.gradient(g, 0) if how.gradients_by_axis else rows
+                x = how.operand(x, 0) if how.inputs_by_axis else x
                 grad_weight = how.multiply(columns.T, x)
             return grad_x, grad_weight, g.sum(0) if for_bias else None, None
 
@@ -124,7 +133,7 @@ class _NativeLinear(torch.autograd.Function):
         for_x, for_weight, for_bias, _ = ctx.needs_input_grad
         with torch.autocast(grads[0].device.type, enabled=False):
             form = cast(Element, how.gradients)
-            g = native.eight_bits(grads[0].float(), form, how.scaling, how.gradients_rounding)
+            g = native.eight_bits(grads[0].float(), form, how.gradients_scaling, how.gradients_rounding)
             grad_x = native.matmul(g, w.transposed(), ctx.dtype) if for_x else None
             grad_weight = native.matmul(g.transposed(), x.transposed()) if for_weight else None
             return grad_x, grad_weight, grads[0].float().sum(0) if for_bias else None, None

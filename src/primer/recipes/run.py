@@ -102,8 +102,6 @@ def train(
         config = choose_parallel(complete(config, data, device), device, world)
         require_memory(config, device, world)
         model = kind.model(config, data, device)
-        if odd := padded(model, config.precision):
-            report.on_message(odd)
         if origin:
             adopt_weights(model, config.model, origin)
         share_out(model, config, world)
@@ -112,6 +110,8 @@ def train(
             config, model, partial(kind.trainer, config, data=data, world=world), world, report.on_message
         )
         trainer = kind.trainer(config, model, data, world)
+        if odd := padded(model, config.precision, trainer.places if trainer.shape else 0):
+            report.on_message(odd)
         config = kind.checked(config, trainer, data, world, resolved.origins, report.on_message)
         config = accelerate(trainer, config, world, report.on_message)
         trainer.config = config.train

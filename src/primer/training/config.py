@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 from primer.errors import UsageError
-from primer.floats.formats import FORMATS, BlockFormat, named
+from primer.floats.formats import FORMATS, BlockFormat, FloatFormat, Format, named
 
 
 @dataclass(frozen=True)
@@ -213,6 +213,8 @@ class PairTrainConfig(LoopConfig):
             self._require(name, 0)
 
 
+NATIVE = ("e4m3", "e5m2")
+"""Formats in which some devices multiply by themselves (`floats.native`)."""
 WHOLE = ("weights", "gradients", "activations", "attention", "optimizer", "accumulator")
 """Places of `PrecisionConfig` whose numbers have no scale."""
 
@@ -262,28 +264,73 @@ class PrecisionConfig:
 
     def __post_init__(self) -> None:
         for name in (*WHOLE, "matmul", "matmul_gradients"):
-            if not (text := getattr(self, name)):
-                continue
-            try:
-                form = named(text)
-            except UsageError as error:
-                raise UsageError(f"precision.{name}: {error.cause}", error.where, error.hint) from None
-            if form.name == "fp64":
-                raise UsageError(
-                    f"precision.{name}: numbers are held in fp32, which fp64 does not change",
-                    hint="fp32, or none",
-                )
-            if name in WHOLE and isinstance(form, BlockFormat):
-                raise UsageError(
-                    f"precision.{name}: {form.name} shares scales among numbers that are multiplied together",
-                    hint=f"--precision.matmul={form.name}",
-                )
-        if self.matmul_gradients and not self.matmul:
-            raise UsageError(
-                "precision.matmul_gradients needs precision.matmul", hint="--precision.matmul=e4m3"
-            )
+            if text := getattr(self, name):
+                self._check_format(name, text)
+        self._check_what_goes_together()
         if not 0 < self.loss_scale < math.inf:
             raise UsageError(f"precision.loss_scale must be a positive number, got {self.loss_scale}")
+
+    def _check_format(self, name: str, text: str) -> None:
+        """UsageError for a format that numbers cannot live in at this place."""
+        try:
+            form = named(text)
+        except UsageError as error:
+            raise UsageError(f"precision.{name}: {error.cause}", error.where, error.hint) from None
+        element = form.element if isinstance(form, BlockFormat) else form
+        if form.name == "fp64":
+            raise UsageError(
+                f"precision.{name}: numbers are held in fp32, which fp64 does not change",
+                hint="fp32, or none",
+            )
+        if not element.signed:
+            raise UsageError(
+                f"precision.{name}: {form.name} has no sign: it is for scales", hint="e4m3, or e5m2"
+            )
+        if name == "accumulator" and not isinstance(form, FloatFormat):
+            raise UsageError(
+                f"precision.accumulator: sums need an exponent, {form.name} has none", hint="fp16"
+            )
+        if name in WHOLE and isinstance(form, BlockFormat):
+            raise UsageError(
+                f"precision.{name}: {form.name} shares scales among numbers that are multiplied together",
+                hint=f"--precision.matmul={form.name}",
+            )
+
+    def _check_what_goes_together(self) -> None:
+        """UsageError for what would change nothing, as it stands."""
+        matmul = [named(text) for text in (self.matmul, self.matmul_gradients) if text]
+        blocks = [form for form in matmul if isinstance(form, BlockFormat)]
+        for name, without, needs in (
+            ("matmul_gradients", not self.matmul_gradients or self.matmul, "matmul"),
+            ("accumulator", not self.accumulator or self.matmul, "matmul"),
+            ("gradients_rounding", self.gradients_rounding == "nearest" or self.matmul, "matmul"),
+            ("weights_rounding", self.weights_rounding == "nearest" or self.weights, "weights"),
+        ):
+            if not without:
+                raise UsageError(
+                    f"precision.{name} needs precision.{needs}",
+                    hint="--precision.weights=bf16" if needs == "weights" else "--precision.matmul=e4m3",
+                )
+        if self.scale_rule != "floor" and all(form.tensor_scale for form in blocks):
+            raise UsageError(
+                "precision.scale_rule is for blocks that share a power of two",
+                hint="--precision.matmul=mxfp8",
+            )
+        if self.scaling not in ("auto", "none") and len(blocks) == len(matmul):
+            raise UsageError(
+                f"precision.scaling={self.scaling} needs precision.matmul in a format without scales of its own",
+                hint="--precision.matmul=e4m3",
+            )
+        if self.native == "on" and (
+            not matmul
+            or any(form.name not in NATIVE for form in matmul)
+            or self.scaling == "row"
+            or self.accumulator
+        ):
+            raise UsageError(
+                "precision.native=on: devices multiply e4m3 and e5m2 themselves, with a scale a tensor or none",
+                hint="--precision.matmul=e4m3",
+            )
 
     @property
     def formats(self) -> dict[str, str]:
@@ -291,13 +338,13 @@ class PrecisionConfig:
         places = [each.name for each in fields(self) if each.type == "str"]
         return {place: getattr(self, place) for place in places if getattr(self, place)}
 
-    @property
-    def scaled(self) -> Literal["none", "tensor", "row"]:
-        """How what goes into products is scaled, with "auto" resolved."""
+    def scaling_of(self, form: Format) -> Literal["none", "tensor", "row"]:
+        """How what goes into products in a format is scaled, with "auto" resolved."""
+        if isinstance(form, BlockFormat):
+            return "none"
         if self.scaling != "auto":
             return self.scaling
-        form = named(self.matmul) if self.matmul else FORMATS["fp32"]
-        return "none" if isinstance(form, BlockFormat) or form.bits > 8 else "tensor"
+        return "none" if form.bits > 8 else "tensor"
 
     @property
     def scales_loss(self) -> Literal["none", "dynamic", "static"]:
@@ -307,14 +354,23 @@ class PrecisionConfig:
         return "dynamic" if any(named(text) == FORMATS["fp16"] for text in self.formats.values()) else "none"
 
     def in_words(self) -> str:
-        """What is set, for people: matmul e4m3 (a scale a tensor), weights bf16."""
+        """What is set, for people: matmul e4m3 (a scale a tensor), weights bf16 (stochastic)."""
         words = []
         for place, text in self.formats.items():
-            form = named(text)
-            scaled = (
-                place.startswith("matmul") and self.scaled != "none" and not isinstance(form, BlockFormat)
-            )
+            form, details = named(text), []
+            if place.startswith("matmul") and (scaling := self.scaling_of(form)) != "none":
+                details.append(f"a scale a {scaling}")
+            if isinstance(form, BlockFormat) and self.scale_rule != "floor":
+                details.append(f"scale rule {self.scale_rule}")
+            if place == "weights" and self.weights_rounding != "nearest":
+                details.append(self.weights_rounding)
             words.append(
-                f"{place.replace('_', ' ')} {text}" + (f" (a scale a {self.scaled})" if scaled else "")
+                f"{place.replace('_', ' ')} {text}" + (f" ({', '.join(details)})" if details else "")
+            )
+        if self.gradients_rounding != "nearest":
+            words.append(f"gradients of products rounded {self.gradients_rounding}")
+        if self.scales_loss != "none":
+            words.append(
+                f"loss times {self.loss_scale:g}" + (" at first" if self.scales_loss == "dynamic" else "")
             )
         return ", ".join(words)

@@ -23,7 +23,7 @@ from primer.training.average import WeightAverage
 from primer.training.config import LoopConfig
 from primer.training.distributed import World
 from primer.training.optim import Optimizer, clip_grad_norm
-from primer.training.precision import LossScaler, Precision
+from primer.training.precision import Precision
 from primer.training.sharding import is_sharded, local
 
 Part = Callable[[int, int], bool]
@@ -192,7 +192,7 @@ class Trainer:
         if not self.scaler:
             return
         grads = [local(p.grad) for p in self.parameters if p.grad is not None]
-        torch._foreach_div_(grads, self.scaler.scale)
+        torch._foreach_mul_(grads, 1.0 / self.scaler.scale)
         wrong = ~torch.stack([torch.isfinite(grad).all() for grad in grads]).all()
         self.scaler.update(overflow=bool(self.over_slices(wrong.float())))
 
@@ -220,7 +220,7 @@ class Trainer:
         self.stream.restore(state["stream"])
         generators.restore_mine(state["generators"], self.precision.device, self.world)
         if self.scaler and state["scaler"]:
-            self.scaler = LossScaler(**state["scaler"])
+            self.scaler.restore(state["scaler"])
 
 
 def fit(trainer: Trainer, hands: Hands) -> bool:

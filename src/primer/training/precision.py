@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from primer.floats.formats import BlockFormat, FloatFormat, Format, Rounding, named
+from primer.floats.formats import BlockFormat, FloatFormat, Rounding, named
 from primer.floats.tensor import quantize
 from primer.nn.in_format import LinearInFormat, Products, hand_on
 from primer.nn.probe import COSTLY, STACKS, probes
@@ -111,7 +111,8 @@ def products(config: PrecisionConfig) -> Products:
     return Products(
         inputs,
         gradients,
-        scaling="none" if isinstance(inputs, BlockFormat) else config.scaled,
+        scaling=config.scaling_of(inputs),
+        gradients_scaling=config.scaling_of(gradients),
         scale_rule=config.scale_rule,
         gradients_rounding=config.gradients_rounding,
         accumulator=accumulator,
@@ -127,18 +128,19 @@ def compiles(config: PrecisionConfig, device: torch.device) -> bool:
     return by_device and config.gradients_rounding == "nearest"
 
 
-def padded(model: nn.Module, config: PrecisionConfig) -> str | None:
-    """What to tell of blocks that do not divide a model's layers; None where they do."""
-    form: Format | None = named(config.matmul) if config.matmul else None
-    if not isinstance(form, BlockFormat):
-        return None
-    odd = sorted({n for _, linear in linear_maps(model) for n in linear.weight.shape if n % form.block})
-    if not odd:
-        return None
-    widths = " and ".join(map(str, odd))
-    return (
-        f"{form.name} has blocks of {form.block}: the last ones of rows of {widths} are filled up with zeros"
-    )
+def padded(model: nn.Module, config: PrecisionConfig, tokens: int = 0) -> str | None:
+    """What to tell of blocks that do not divide a model's layers, or a pass's tokens (∂W sums over them); else None."""
+    names = dict.fromkeys((config.matmul, config.matmul_gradients or config.matmul))
+    forms = [form for name in names if name and isinstance(form := named(name), BlockFormat)]
+    lengths = {n for _, linear in linear_maps(model) for n in linear.weight.shape} | {tokens}
+    told = []
+    for form in forms:
+        if odd := sorted(n for n in lengths if n % form.block):
+            told.append(
+                f"{form.name} has blocks of {form.block}: "
+                f"the last ones of rows of {' and '.join(map(str, odd))} are filled up with zeros"
+            )
+    return "; ".join(told) or None
 
 
 @dataclass
@@ -154,6 +156,16 @@ class LossScaler:
     """Good steps in a row, after which a larger scale is tried."""
     dynamic: bool = True
     """Whether the scale follows what happens."""
+    start: float = 0.0
+    """The scale that was asked for."""
+
+    def __post_init__(self) -> None:
+        self.start = self.start or self.scale
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint's scale, unless another one, or another kind of scaling, was asked for since."""
+        if (state["dynamic"], state.get("start", self.start)) == (self.dynamic, self.start):
+            self.scale, self.good_steps = state["scale"], state["good_steps"]
 
     def update(self, *, overflow: bool) -> None:
         """Take in whether the last step's gradients overflowed."""
@@ -163,5 +175,6 @@ class LossScaler:
         if overflow:
             self.scale *= 0.5
         elif self.good_steps == self.patience:
-            self.scale *= 2.0
             self.good_steps = 0
+            if self.scale * 2 <= torch.finfo(torch.float32).max:
+                self.scale *= 2.0
