@@ -35,7 +35,8 @@ spent on one is taken from the other. `primer float 0.1 --format=bf16` shows it 
 These seven lessons show what that does, to sums and to training. Each is one command; with `--minutes=5` it is made as
 small as five minutes are, with `--full` as it was made for this page: three seeds or more, whose scatter gives the 95 %
 intervals. Every table is a receipt in `benchmarks/results/`, with its commit, hardware and date. Formats are emulated
-(`floats/tensor.py`), and exact: every code and rounding is held against ml_dtypes, torch and gfloat.
+(`floats/tensor.py`), and exact: held against ml_dtypes, torch and gfloat where these have a format and a rounding, and
+against exact arithmetic in all others.
 """
 
 
