@@ -14,6 +14,7 @@ import pytest
 from primer import device
 from primer.cli.main import main
 from primer.experiments import QUESTIONS
+from primer.experiments.arithmetic import CALCULATIONS
 from primer.models import count
 from primer.models.config import TransformerConfig
 from primer.recipes.directory import every
@@ -54,7 +55,19 @@ def test_without_a_word_it_lists_the_questions(capsys: pytest.CaptureFixture[str
         (["table-3", "--variants=dropuot"], "table-3 has no variant 'dropuot'", "--variants=dropout"),
         (["table-3", "--seeds=-1"], "--seeds and --minutes must not be negative", "--seeds=3"),
         (["table-3", "--full", "--seeds=2"], "--full is all seeds and variants", "--full alone"),
-        (["sums", "--train.steps=3"], "answered by arithmetic", "primer why sums"),
+        (
+            ["sums", "--train.steps=3", "--seeds=2"],
+            "there is nothing to train",
+            "primer why sums --seeds=2\n",
+        ),
+        (
+            ["products", "--so-far", "--variants=bf16"],
+            "nothing is kept",
+            "primer why products --variants=bf16\n",
+        ),
+        (["sums", "--curves=x.png"], "there is nothing to train", "primer why sums\n"),
+        (["sums", "--plot=none/x.png"], "--plot: there is no folder 'none'", "mkdir -p none"),
+        (["table-3", "--curves=none/x.png"], "--curves: there is no folder 'none'", "mkdir -p none"),
         (["sums", "--variants=bf61"], "sums has no 'bf61'", "--variants=bf16"),
         (["table-3", "--train.minutes=2"], "equally many steps", "--train.steps="),
         (["table-3", "--train.batch-size=2"], "an encoder–decoder has no train.batch_size", "--"),
@@ -106,6 +119,20 @@ def test_a_plan_trains_nothing_and_adds_up(
     out, _ = said_by(capsys, *words, "--plan")
     assert "6 of 6 runs are to be trained" in out
     assert "model.positions=learned" in out
+
+
+def test_a_plan_of_arithmetic_says_how_long_it_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert (
+        "its cost, before anything is trained or computed: primer why QUESTION --plan" in said_by(capsys)[0]
+    )
+    for each in CALCULATIONS:
+        plan = json.loads(said_by(capsys, each.name, "--plan", "--json")[0])
+        assert plan["seeds"] == each.seeds
+        assert plan["seconds_left"] == each.seeds * plan["seconds_a_seed"] > 0
+        out, _ = said_by(capsys, each.name, "--plan", "--seeds=1")
+        assert "Arithmetic: nothing is trained, nothing is kept. 1 seed: about" in out
+    plan = json.loads(said_by(capsys, "softmax", "--plan", "--minutes=0.01", "--json")[0])
+    assert plan["seeds"] == 2, "an interval needs two"
 
 
 def test_an_answer(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,6 @@ from primer.cli.calculated import in_columns
 from primer.cli.main import main
 from primer.errors import UsageError
 from primer.experiments import arithmetic
-from primer.experiments.budget import fitting, seconds_of_a_round
 from primer.experiments.calculation import (
     Calculated,
     Calculation,
@@ -136,14 +135,3 @@ def test_a_calculation_as_a_person_asks_it(
     told = json.loads(capsys.readouterr().out)
     assert told["calculation"] == "products"
     assert len(told["rows"]) == 18
-
-
-def test_as_many_seeds_as_are_wanted_where_runs_then_have_steps_enough() -> None:
-    rates = [0.01, 0.03]
-    steps, seeds = fitting(rates, 300, 3, 600)
-    assert seeds == 3
-    assert 100 <= steps <= 600
-    assert seeds * seconds_of_a_round(rates, steps) <= 300
-    assert fitting(rates, 3000, 3, 600) == (600, 3)
-    assert fitting(rates, 25, 3, 600)[1] < 3
-    assert fitting(rates, 5, 3, 600) == (0, 0)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any, Literal
 
+from primer.cli.digits import about, as_plain, exact, short
 from primer.cli.table import table
 from primer.floats import codec
 from primer.floats.codec import Value
@@ -25,19 +27,17 @@ from primer.floats.formats import (
 
 ELEMENTS: tuple[Element, ...] = (*FORMATS.values(), *INTEGERS.values())
 """All formats whose codes say a number each."""
-DIGITS = 14
-"""Of a number in a table."""
-COLOURS = {"sign": 31, "exponent": 32, "mantissa": 36}
+COLOURS = {"sign": 31, "exponent": 32, "mantissa": 36, "two's complement": 36}
 
 
 def parts(code: int, form: Element) -> list[tuple[str, str]]:
     """The fields of a code, from the left: their name, and their bits as text."""
     text = f"{code:0{form.bits}b}"
     if isinstance(form, IntFormat):
-        return [("sign", text[:1]), ("mantissa", text[1:])]
+        return [("two's complement", text)]
     edge = form.signed + form.exponent_bits
     pieces = (text[: int(form.signed)], text[int(form.signed) : edge], text[edge:])
-    return [(name, piece) for name, piece in zip(COLOURS, pieces, strict=True) if piece]
+    return [(name, piece) for name, piece in zip(COLOURS, pieces, strict=False) if piece]
 
 
 def bits(code: int, form: Element) -> str:
@@ -56,24 +56,12 @@ def hexadecimal(code: int, form: Element) -> str:
     return f"{code:#0{2 + -(-form.bits // 4)}x}"
 
 
-def short(value: Value) -> str:
-    """A number in a table: all its digits where there are few, else the first ones."""
-    if value.kind == "nan":
-        return "nan" if not value.payload else f"nan({value.payload:#x})"
-    sign = "-" if value.negative else ""
-    if value.kind == "infinity":
-        return f"{sign}inf"
-    return sign + digits(value.magnitude)
-
-
-def digits(magnitude: Fraction) -> str:
-    """A positive number in at most so many digits; an ellipsis says that there are more."""
-    if magnitude.denominator & (magnitude.denominator - 1) == 0:
-        whole = codec.decimal(magnitude)
-        if len(whole) <= DIGITS:
-            return whole
-    near = f"{float(magnitude):.{DIGITS - 6}g}" if magnitude < FORMATS["fp64"].largest else "1e308…"
-    return near if Fraction(near.rstrip("…")) == magnitude else f"{near}…"
+def decoded(code: int, form: Element) -> Value:
+    """What a code says. Where it has the code of −0, the one NaN of a format has no sign."""
+    value = codec.decode(code, form)
+    if value.kind == "nan" and isinstance(form, FloatFormat) and form.specials == "fnuz":
+        return replace(value, negative=False)
+    return value
 
 
 def meaning(code: int, form: Element) -> str:
@@ -83,8 +71,9 @@ def meaning(code: int, form: Element) -> str:
         return "not a number" if value.kind == "nan" else f"{'−' if value.negative else '+'}infinity"
     sign = "−" if value.negative else "+"
     if isinstance(form, IntFormat):
-        steps = int(value.magnitude / form.smallest)
-        return f"{sign}{steps}" + (f" / {1 << form.fraction_bits}" if form.fraction_bits else "")
+        first, rest = code >> (form.bits - 1), code & ((1 << (form.bits - 1)) - 1)
+        said = f"−{1 << (form.bits - 1)} + {rest}" if first else f"+{rest}"
+        return f"({said}) / {1 << form.fraction_bits}" if form.fraction_bits else said
     field = codec.fields(code, form)
     M = form.mantissa_bits
     fraction = f"{field.mantissa}/{1 << M}"
@@ -97,7 +86,7 @@ def meaning(code: int, form: Element) -> str:
 def described(x: Value, form: Element, rounding: Rounding, overflow: Overflow | None) -> dict[str, Any]:
     """All that there is to say of a number in a format, as plain values."""
     code = codec.encode(x, form, rounding, overflow=overflow)
-    found = codec.decode(code, form)
+    found = decoded(code, form)
     told: dict[str, Any] = {
         "format": form.name,
         "code": hexadecimal(code, form),
@@ -110,32 +99,33 @@ def described(x: Value, form: Element, rounding: Rounding, overflow: Overflow | 
         told |= {
             "error": exact(Value(abs(error), error < 0)),
             "ulp": exact(Value(step)),
-            "error_in_ulp": float(error / step),
-            "relative_error": relative(error, x),
+            "error_in_ulp": as_plain(error / step),
+            "relative_error": None if (part := relative(error, x)) is None else as_plain(part),
         }
     if found.kind == "number":
         beside: tuple[tuple[str, Literal["up", "down"]], ...] = (("below", "down"), ("above", "up"))
         for name, direction in beside:
             near = codec.nextafter(code, form, direction)
             if near is not None:
-                told[name] = {"code": hexadecimal(near, form), "value": exact(codec.decode(near, form))}
+                told[name] = {"code": hexadecimal(near, form), "value": exact(decoded(near, form))}
     return told
 
 
-def relative(error: Fraction, x: Value) -> float | None:
+def relative(error: Fraction, x: Value) -> Fraction | None:
     """An error as a part of the number; None of zero, which only a format without one misses."""
     if not x.magnitude:
-        return None if error else 0.0
-    return float(abs(error) / x.magnitude)
+        return None if error else Fraction(0)
+    return abs(error) / x.magnitude
 
 
-def exact(value: Value) -> str:
-    """All digits of a number; of one that has no end of them, a fraction."""
-    if value.kind != "number":
-        return short(value)
-    sign = "-" if value.negative else ""
-    below = value.magnitude.denominator
-    return sign + (codec.decimal(value.magnitude) if below & (below - 1) == 0 else str(value.magnitude))
+def off_by(x: Value, found: Value, form: Element) -> str:
+    """How far what a number became is from it."""
+    step, error = codec.ulp(x, form), found.exact - x.exact
+    if not error:
+        return "exact"
+    part = relative(error, x)
+    off = f"off by {about(error / step, 3, sign=True)} ulp (of {short(Value(step))})"
+    return off if part is None else f"{off}, {about(100 * part, 2)}%"
 
 
 def one(x: Value, form: Element, rounding: Rounding, overflow: Overflow | None) -> str:
@@ -153,10 +143,7 @@ def one(x: Value, form: Element, rounding: Rounding, overflow: Overflow | None) 
         f"= {told['value']}",
     ]
     if "error" in told:
-        off = f"{told['error_in_ulp']:+.3g} ulp (of {short(Value(codec.ulp(x, form)))})"
-        part = told["relative_error"]
-        off += "" if part is None else f", {part:.2%}"
-        lines.append("  exact" if told["error"] == "0" else f"  off by {off}")
+        lines.append(f"  {off_by(x, decoded(code, form), form)}")
     lines += [
         f"  {name + ':':<6} {told[name]['value']}  {told[name]['code']}"
         for name in ("below", "above")
@@ -176,13 +163,13 @@ def in_every_format(
             rows.append((form.name, "", "has no NaN", "", ""))
             continue
         code = codec.encode(x, form, rounding, overflow=overflow)
-        found = codec.decode(code, form)
+        found = decoded(code, form)
         off = ulps = ""
         if x.kind == "number" and found.kind == "number":
             error = found.exact - x.exact
             part = relative(error, x)
-            off = "exact" if not error else "" if part is None else f"{part:.2g}"
-            ulps = "" if not error else f"{float(error / codec.ulp(x, form)):+.3g}"
+            off = "exact" if not error else "" if part is None else about(part, 2)
+            ulps = "" if not error else about(error / codec.ulp(x, form), 3, sign=True)
         rows.append((form.name, bits(code, form), short(found), off, ulps))
     return aligned(rows, right={3, 4})
 
@@ -209,23 +196,25 @@ def uncoloured(text: str) -> str:
 def every_code(form: Element) -> Iterator[tuple[str, str, str, str]]:
     """A row a code: the code, its bits, its number, and what kind of number that is."""
     for code in range(1 << form.bits):
-        value = codec.decode(code, form)
+        value = decoded(code, form)
         yield hexadecimal(code, form), bits(code, form), short(value), kind_of(value, form)
 
 
 def kind_of(value: Value, form: Element) -> str:
     """What is to be said of a number in a format."""
-    if value.kind != "number" or isinstance(form, IntFormat):
+    if value.kind != "number":
         return ""
     if not value.magnitude:
         return "zero"
+    if isinstance(form, IntFormat):
+        return {form.largest: "the largest", form.lowest: "the lowest"}.get(value.exact, "")
     marks = {
         form.smallest: "the smallest",
         form.smallest_normal: "the smallest normal",
         form.largest: "the largest",
     }
-    if value.magnitude in marks and not value.negative:
-        return marks[value.magnitude]
+    if value.exact in marks:
+        return marks[value.exact]
     return "subnormal" if value.magnitude < form.smallest_normal else ""
 
 

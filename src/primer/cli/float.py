@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from primer.cli import bits
+from primer.cli.asked import as_code, as_number, asked
+from primer.cli.digits import exact
 from primer.cli.flags import Verb, parse, show_help
 from primer.errors import UsageError
-from primer.floats import codec
 from primer.floats.codec import Value
 from primer.floats.formats import BLOCKS, Element, FloatFormat, Format, Overflow, Rounding, element
 
@@ -26,9 +27,9 @@ class Options:
     """Which format: fp64, fp32, tf32, fp16, bf16, e4m3, e5m2, e3m2, e2m3, e2m1, e8m0, int8 …, or a split of your own:
     e3m4 (also e3m4fn: no infinity; e3m4b7: a bias of 7). Empty: fp32, and the number in every format."""
     code: str = ""
-    """A code instead of a number: 0x3dcd, or 0b0011."""
+    """A code instead of a number: 0x3dcd, 0b0011, or bits as they are printed, "0 01111011 1001101"."""
     rounding: Rounding = "nearest"
-    """Which of its two neighbours a number becomes."""
+    """Which of its two neighbours a number becomes; stochastic: either, and with what probability is told."""
     overflow: Literal["default", "saturate", "ieee"] = "default"
     """What a number beyond the largest becomes: the largest, or infinity (NaN where there is none). default: infinity
     where the format has it."""
@@ -43,9 +44,11 @@ class Options:
     index: tuple[int, ...] = ()
     """Which number of that: --index=0,3. Empty: what each format would make of all of it."""
     histogram: bool = False
-    """The exponents of a run's weights, activations and gradients, with the formats' ranges drawn beneath."""
+    """The exponents of a run's weights, activations and gradients, with the formats' ranges drawn beneath. Gradients
+    are those of the mean loss over a batch as large as the run's own, before clipping and without a loss scale."""
     tokens: int = 4096
-    """Of the validation text that the histogram's activations and gradients come from."""
+    """Of the validation text that the histogram's activations and gradients come from: the more, the rarer numbers are
+    seen; how large they are does not depend on it."""
     plot: str | None = None
     """Draw the histogram into this file too: .png or .svg (needs the extra "plots")."""
     json: bool = False
@@ -54,26 +57,24 @@ class Options:
     """Where runs are kept."""
 
     def __post_init__(self) -> None:
-        if (self.tensor or self.index or self.histogram) and not self.run:
-            raise UsageError("--tensor, --index and --histogram look into a run", hint="--run=latest")
-        if self.index and not self.tensor:
-            raise UsageError("--index needs --tensor", hint="primer float --run=latest lists them")
         if self.tokens < 2:
             raise UsageError("--tokens must be at least 2", hint="--tokens=4096")
 
 
 VERB = Verb(
     name="float",
-    takes="[NUMBER]",
+    takes="[NUMBER …]",
     about="Show a number bit by bit: its sign, exponent and mantissa, exactly what they say, the numbers beside it, "
     "and what it becomes in every format. Numbers are decimal, hexadecimal (0x1.8p3), fractions (1/3), inf or nan, and "
-    "read exactly. Also every code of a format, a weight of a run, and which exponents a run's numbers have.",
+    "read exactly. Several with a block format (mxfp4): their scale, and what they become. Also every code of a "
+    "format, a weight of a run, and which exponents a run's numbers have.",
     examples=(
         "primer float 0.1 --format=bf16",
         "primer float --table=e2m1",
         "primer float --run=latest --histogram",
     ),
     options=Options,
+    most=32,
 )
 
 
@@ -84,48 +85,36 @@ def run(argv: Sequence[str]) -> int:
     if arguments.help:
         show_help(VERB)
         return 0
-    if options.formats:
+    what = asked(options, arguments.values)
+    if what == "formats":
         return of_formats(options)
-    if options.table:
+    if what == "table":
         return of_codes(element(options.table), options)
-    if options.run:
+    if what == "block":
+        from primer.cli.block import of_block
+
+        return of_block(arguments.values, options)
+    if what in ("weights", "tensor", "weight", "histogram"):
         from primer.cli.numbers import of_run
 
         return of_run(options)
     form = element(options.format or "fp32")
-    if options.code:
-        if arguments.values:
-            raise UsageError(
-                "a number or a --code, not both", "primer float", f"primer float --code={options.code}"
-            )
-        return of_number(codec.decode(as_code(options.code), form), form, options)
-    if not arguments.values:
-        raise UsageError("primer float needs a number", hint=VERB.examples[0])
-    return of_number(codec.value(arguments.values[0]), form, options)
-
-
-def as_code(text: str) -> int:
-    """The bits that were typed."""
-    try:
-        return int(text.replace(" ", ""), 0)
-    except ValueError:
-        raise UsageError(
-            f"{text!r} is not a code", hint="--code=0x3dcd, or --code=0b0011110111001101"
-        ) from None
+    if what == "code":
+        return of_number(bits.decoded(as_code(options.code, form), form), form, options)
+    return of_number(as_number(arguments.values[0], form), form, options)
 
 
 def of_number(x: Value, form: Element, options: Options) -> int:
     """One number: in one format, and in all of them."""
     overflow: Overflow | None = None if options.overflow == "default" else options.overflow
-    if options.rounding == "stochastic":
-        raise UsageError(
-            "one draw says little of stochastic rounding",
-            "--rounding",
-            "--rounding=up, or down: its two neighbours",
-        )
+    if options.rounding == "stochastic" and x.kind == "number":
+        from primer.cli import chances
+
+        print(chances.as_json(x, form, overflow) if options.json else chances.in_words(x, form, overflow))
+        return 0
     if options.json:
         told: dict[str, Any] = {
-            "number": bits.exact(x),
+            "number": exact(x),
             **bits.described(x, form, options.rounding, overflow),
         }
         told["formats"] = [

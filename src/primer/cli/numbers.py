@@ -4,20 +4,34 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from primer.cli.drawable import require
 from primer.cli.table import table
+from primer.errors import UsageError
 from primer.floats.codec import exponent_of, value
-from primer.floats.formats import BLOCKS, FORMATS, FloatFormat, element
+from primer.floats.formats import (
+    BLOCKS,
+    FORMATS,
+    INTEGERS,
+    BlockFormat,
+    FloatFormat,
+    Format,
+    IntFormat,
+    Rounding,
+    element,
+    named,
+)
 from primer.floats.tensor import quantize
 
 if TYPE_CHECKING:
     from primer.cli.float import Options
     from primer.lens.exponents import Exponents
     from primer.recipes.loaded import Run
+    from primer.recipes.numbers import Histogram
 
 SHOWN = ("fp16", "bf16", "e5m2", "e4m3", "e3m2", "e2m1")
 """Formats whose ranges are drawn under a histogram."""
@@ -30,6 +44,9 @@ def of_run(options: Options) -> int:
     from primer.recipes.numbers import number, weight
     from primer.recipes.run import load
 
+    form = named(options.format) if options.format else None
+    if options.plot:
+        require(options.plot)
     run = load(options.run, runs_dir=options.runs_dir)
     if options.histogram:
         return of_exponents(run, options)
@@ -37,7 +54,7 @@ def of_run(options: Options) -> int:
         return of_weights(run, options)
     tensor = weight(run, options.tensor)
     if not options.index:
-        return of_tensor(options.tensor, tensor.cpu(), options)
+        return of_tensor(options.tensor, tensor.cpu(), form, options)
     x = value(number(tensor, options.index, options.tensor))
     from primer.cli.float import of_number
 
@@ -48,20 +65,37 @@ def of_run(options: Options) -> int:
 
 
 def of_weights(run: Run, options: Options) -> int:
-    """The weights that there are."""
-    rows = [(name, tuple(p.shape), float(p.detach().abs().max())) for name, p in run.model.named_parameters()]
+    """The weights that there are; one that has several names, under each of them."""
+    from primer.recipes.numbers import weights_of
+
+    first: dict[int, str] = {}
+    rows = [
+        (name, tuple(p.shape), float(p.detach().abs().max()), first.setdefault(id(p), name))
+        for name, p in weights_of(run).items()
+    ]
     if options.json:
-        print(json.dumps([{"tensor": name, "shape": shape, "largest": most} for name, shape, most in rows]))
+        told = [
+            {"tensor": name, "shape": shape, "largest": most, **({"same_as": same} if same != name else {})}
+            for name, shape, most, same in rows
+        ]
+        print(json.dumps(told))
         return 0
-    lines = [(name, " × ".join(map(str, shape)), f"{most:.4g}") for name, shape, most in rows]
-    print(table([("tensor", "shape", "largest"), *lines], right={2}))
+    lines = [
+        (name, " × ".join(map(str, shape)), f"{most:.4g}", f"the same as {same}" if same != name else "")
+        for name, shape, most, same in rows
+    ]
+    print(table([("tensor", "shape", "largest", ""), *lines], right={2}))
     print(f"\none of them: primer float --run={run.directory.handle} --tensor={rows[0][0]} --index=0,0")
     return 0
 
 
-def of_tensor(name: str, x: Tensor, options: Options) -> int:
+def of_tensor(name: str, x: Tensor, form: Format | None, options: Options) -> int:
     """What every format makes of a tensor, with one scale for all of it, and without."""
-    told = [row_of(form, x) for form in (*FORMATS, *BLOCKS) if form not in ("fp64", "fp32", "e8m0")]
+    if form and not (form.element if isinstance(form, BlockFormat) else form).signed:
+        raise UsageError(f"{form.name} has no sign: it is for scales", "--format", "--format=e4m3")
+    forms: dict[str, Format] = {**FORMATS, **INTEGERS, **BLOCKS, **({form.name: form} if form else {})}
+    left_out = {"fp64", "fp32", "e8m0"} - ({form.name} if form else set())
+    told = [row_of(each, x, options.rounding) for key, each in forms.items() if key not in left_out]
     if options.json:
         print(json.dumps({"tensor": name, "shape": list(x.shape), "formats": told}))
         return 0
@@ -81,18 +115,21 @@ def of_tensor(name: str, x: Tensor, options: Options) -> int:
     return 0
 
 
-def row_of(name: str, x: Tensor) -> dict[str, Any]:
+def row_of(form: Format, x: Tensor, rounding: Rounding = "nearest") -> dict[str, Any]:
     """How far a tensor is from itself in a format."""
-    blocked = name in BLOCKS
-    mine = quantize(x, name)
-    largest = float(FORMATS[name].largest) if not blocked else float("inf")
-    return {
-        "format": name,
+    mine = quantize(x, form, rounding, seed=0)
+    told: dict[str, Any] = {
+        "format": form.name,
         "noise": noise(mine, x),
         "zeros": float(((mine == 0) & (x != 0)).float().mean()),
-        "too_large": None if blocked else float((x.abs() > largest).float().mean()),
-        "scaled_noise": None if blocked else noise(quantize(x, name, scaling="tensor"), x),
+        "too_large": None,
+        "scaled_noise": None,
     }
+    if not isinstance(form, BlockFormat):
+        lowest = float(form.lowest if isinstance(form, IntFormat) else -form.largest)
+        told["too_large"] = float(((x > float(form.largest)) | (x < lowest)).float().mean())
+        told["scaled_noise"] = noise(quantize(x, form, rounding, scaling="tensor", seed=0), x)
+    return told
 
 
 def in_words(row: Mapping[str, Any]) -> dict[str, str | None]:
@@ -112,29 +149,30 @@ def noise(mine: Tensor, x: Tensor) -> float:
 
 def of_exponents(run: Run, options: Options) -> int:
     """The histogram of a run's exponents."""
+    from primer.cli.scores import Ticker
     from primer.recipes.numbers import exponents_of
 
-    if options.plot:
-        from primer.cli.plots import require
-
-        require(options.plot)
-    found = exponents_of(run, options.tokens)
+    with Ticker("histogram", "tokens") as ticker:
+        found = exponents_of(run, options.tokens, ticker)
     if options.json:
         print(json.dumps(as_values(found)))
     else:
         unicode = "utf" in (getattr(sys.stdout, "encoding", None) or "").lower()
-        print(f"exponents of {run.path.name}, of {options.tokens:,} tokens of its validation text\n")
-        print(drawn(found, unicode=unicode))
+        print(f"exponents of {run.path.name}, of {found.tokens:,} tokens of its validation text")
+        print(
+            f"gradients: of the mean loss over {found.batch:,} positions, a batch of the run; no loss scale\n"
+        )
+        print(drawn(found.of, unicode=unicode))
         print()
-        print(losses(found))
+        print(losses(found.of))
     if options.plot:
         from primer.cli.plots import save_exponents
 
-        print(f"drawn into {save_exponents(found, SHOWN, options.plot)}", file=sys.stderr)
+        print(f"drawn into {save_exponents(found.of, SHOWN, options.plot)}", file=sys.stderr)
     return 0
 
 
-def as_values(found: Mapping[str, Exponents]) -> dict[str, Any]:
+def as_values(found: Histogram) -> dict[str, Any]:
     """The histogram, and what each format loses of it, as plain values."""
     return {
         name: {
@@ -143,15 +181,14 @@ def as_values(found: Mapping[str, Exponents]) -> dict[str, Any]:
             "not_finite": each.strange,
             "formats": {form: lost(each, FORMATS[form]) for form in SHOWN},
         }
-        for name, each in found.items()
+        for name, each in found.of.items()
     }
 
 
 def drawn(found: Mapping[str, Exponents], *, unicode: bool = True) -> str:
-    """A line of bars a kind of number, a column an exponent; beneath them where the formats' numbers lie."""
+    """A line of bars a kind of number; beneath them where the formats' numbers lie. A column is an exponent or more."""
     low = min(min(each.counts, default=0) for each in found.values())
     high = max(max(each.counts, default=0) for each in found.values())
-    low = max(low, high - 2 * WIDTH + 2)
     step = 1 + (high - low) // WIDTH
     columns = range(low, high + 1, step)
     margin = max(map(len, found)) + 2
@@ -162,9 +199,9 @@ def drawn(found: Mapping[str, Exponents], *, unicode: bool = True) -> str:
         form = FORMATS[name]
         marks = "".join(
             normal
-            if form.least_exponent <= e <= form.greatest_exponent
+            if e + step > form.least_exponent and e <= form.greatest_exponent
             else small
-            if reaches(form, e)
+            if exponent_of(form.smallest) < e + step <= form.least_exponent
             else " "
             for e in columns
         )
@@ -176,11 +213,6 @@ def drawn(found: Mapping[str, Exponents], *, unicode: bool = True) -> str:
     return "\n".join(lines)
 
 
-def reaches(form: FloatFormat, e: int) -> bool:
-    """Whether a format has a subnormal number of an exponent."""
-    return exponent_of(form.smallest) <= e < form.least_exponent
-
-
 def bars(each: Exponents, columns: range, *, unicode: bool) -> str:
     """A histogram on one line; what is there at all is seen."""
     shares = [each.share(e, e + columns.step) for e in columns]
@@ -189,38 +221,57 @@ def bars(each: Exponents, columns: range, *, unicode: bool) -> str:
     return "".join(marks[0 if not share else max(1, round(share / most * 8))] for share in shares)
 
 
-def axis(columns: Sequence[int]) -> str:
-    """Exponents under their columns, every ten."""
+def axis(columns: range) -> str:
+    """Exponents under their columns, every ten of these."""
     line = [" "] * (len(columns) + 6)
+    tick = 10 * columns.step
     for place, e in enumerate(columns):
-        if e % 10 == 0 or (columns[1] - columns[0] > 1 and e % 10 == 1 and e - 1 not in columns):
-            text = str(e)
+        mark = -(-e // tick) * tick
+        if mark < e + columns.step:
+            text = str(mark)
             line[place : place + len(text)] = text
     return "".join(line).rstrip()
 
 
 def losses(found: Mapping[str, Exponents]) -> str:
-    """What each format loses of each kind of number, without a scale."""
+    """What each format loses of each kind of number, without a scale; and what is zero, or not finite, anyway."""
     rows = [("without a scale", *found)]
     for name in SHOWN:
-        rows.append((name, *(in_short(lost(each, FORMATS[name])) for each in found.values())))
+        rows.append((name, *(in_short(each, FORMATS[name]) for each in found.values())))
+    for what, counts in (
+        ("zero anyway", [each.zeros for each in found.values()]),
+        ("inf or nan", [each.strange for each in found.values()]),
+    ):
+        if any(counts):
+            every = [each.total + each.zeros + each.strange for each in found.values()]
+            rows.append((what, *(part(n, of) for n, of in zip(counts, every, strict=True))))
     return table(rows)
 
 
 def lost(each: Exponents, form: FloatFormat) -> dict[str, float]:
-    """Which parts of the numbers become zero, are subnormal, are too large."""
-    least = exponent_of(form.smallest)
-    return {
-        "zero": each.share(
-            -(1 << 20), least - 1
-        ),  # what is at least half of the smallest is rounded up to it
-        "subnormal": each.share(least - 1, form.least_exponent),
-        "too_large": each.share(form.greatest_exponent + 1, 1 << 20),
-    }
+    """Which parts of the numbers become zero, are subnormal, are larger than the largest; zeros do not count."""
+    total = max(each.total, 1)
+    small = each.share(-(1 << 20), form.least_exponent)
+    zero = each.below.get(form.name, 0) / total
+    return {"zero": zero, "subnormal": small - zero, "too_large": each.above.get(form.name, 0) / total}
 
 
-def in_short(part: Mapping[str, float]) -> str:
+def in_short(each: Exponents, form: FloatFormat) -> str:
     """The parts that are there."""
+    if not each.total:
+        return ""
+    total = each.total
     words = {"zero": "to 0", "subnormal": "subnormal", "too_large": "too large"}
-    told = [f"{share:.1%} {words[key]}" for key, share in part.items() if share >= 0.0005]
+    shares = lost(each, form)
+    told = [f"{part(round(shares[key] * total), total)} {words[key]}" for key in words if shares[key] > 0]
     return ", ".join(told) or "all fit"
+
+
+def part(count: int, of: int) -> str:
+    """A share for people: what is small is not nothing, and what is not all is not all."""
+    if not count:
+        return ""
+    share = count / of
+    if share < 0.0005:
+        return "<0.1%"
+    return ">99.9%" if count < of and share >= 0.9995 else f"{share:.1%}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -27,7 +27,8 @@ class Options:
     """Of the command."""
 
     seeds: int = 0
-    """Of each variant and of the base; one has no interval. 0: as many as the shipped evidence has, with --minutes as many as fit."""
+    """Of each variant and of the base; one has no interval. 0: as many as the shipped evidence has, with --minutes as
+    many as fit."""
     minutes: float = 0.0
     """Answer in so much time: fewer steps, so that a few seeds fit. 0: all steps, however long that takes."""
     full: bool = False
@@ -35,7 +36,8 @@ class Options:
     variants: str = ""
     """Only these, with commas between: names (h=4), what is varied (h), rows (A). Empty: all."""
     plan: bool = False
-    """Print what would be trained, how large it is, and how long it would take here; train nothing."""
+    """Print what would be trained, how large it is, and how long it would take here; train nothing. Of arithmetic:
+    about how long that takes."""
     so_far: bool = False
     """Print what the runs say that are there by now; train nothing."""
     json: bool = False
@@ -88,7 +90,7 @@ def run(argv: Sequence[str]) -> int:
     asked_for = asked(arguments.values[0], arguments.flags)
     command = shlex.join(["primer", "why", *argv])
     if isinstance(asked_for, Calculation):
-        return by_arithmetic(asked_for, arguments, command)
+        return by_arithmetic(asked_for, arguments)
     return by_training(asked_for, arguments, command)
 
 
@@ -126,30 +128,30 @@ def require_plots(options: Options) -> None:
     """Whether pictures can be drawn: rather said now than in some hours."""
     for flag, file in (("--plot", options.plot), ("--curves", options.curves)):
         if file:
-            from primer.cli.plots import require
+            from primer.cli.drawable import require
 
             require(file, flag)
 
 
-def by_arithmetic(calculation: Calculation, arguments: Arguments[Options], command: str) -> int:
+def by_arithmetic(calculation: Calculation, arguments: Arguments[Options]) -> int:
     """Compute, and print what was found."""
-    from primer.cli.calculated import in_columns
+    from primer.cli.calculated import in_columns, plan_in_words, planned
     from primer.experiments.calculation import calculate, only
 
     options = arguments.options
     if arguments.help:
         show_help(VERB)
         return 0
-    training = {"--plan": options.plan, "--so-far": options.so_far, "--curves": options.curves}
-    training |= {f"--{key}": True for key in arguments.flags}
-    if given := next((flag for flag, asked_for in training.items() if asked_for), None):
-        raise UsageError(
-            f"{calculation.name} is answered by arithmetic: there is nothing to train", given, command
-        )
+    refuse_training(calculation, options, arguments.flags)
     wanted = calculation.chosen(options.variants)
+    seeds = options.seeds or calculation.seeds
+    if options.plan:
+        plan = planned(calculation, seeds, options.minutes)
+        print(json.dumps(plan, ensure_ascii=False) if options.json else plan_in_words(plan))
+        return 0
     require_plots(options)
     with telling() as tell:
-        found = calculate(calculation, options.seeds or calculation.seeds, minutes=options.minutes, tell=tell)
+        found = calculate(calculation, seeds, minutes=options.minutes, tell=tell)
     found = only(found, wanted)
     print(json.dumps(found.to_dict(), ensure_ascii=False) if options.json else in_columns(found))
     if options.plot:
@@ -157,6 +159,24 @@ def by_arithmetic(calculation: Calculation, arguments: Arguments[Options], comma
 
         print(f"drawn into {save_calculated(found, options.plot)}", file=sys.stderr)
     return 0
+
+
+def refuse_training(calculation: Calculation, options: Options, flags: Mapping[str, Any]) -> None:
+    """UsageError for flags that speak of training; the hint is the command without them."""
+    keep = {"seeds", "minutes", "full", "variants", "plan", "json", "plot"}
+    given = {key: value for key, value in vars(options).items() if value != getattr(Options(), key)}
+    kept = [
+        f"--{key}" if value is True else f"--{key}={value}" for key, value in given.items() if key in keep
+    ]
+    hint = shlex.join(["primer", "why", calculation.name, *kept])
+    if options.so_far:
+        raise UsageError(
+            f"{calculation.name} is answered by arithmetic: nothing is kept of it", "--so-far", hint
+        )
+    if wrong := ["--curves"] * bool(options.curves) + [f"--{key.replace('_', '-')}" for key in flags]:
+        raise UsageError(
+            f"{calculation.name} is answered by arithmetic: there is nothing to train", wrong[0], hint
+        )
 
 
 @contextmanager
@@ -173,7 +193,10 @@ def questions(*, as_json: bool) -> str:
     if as_json:
         return json.dumps({name: question.text for name, question in QUESTIONS.items()}, ensure_ascii=False)
     rows = [("question", "what it asks"), *((name, question.text) for name, question in QUESTIONS.items())]
-    return table(rows, cut=1) + "\n\nits cost, before anything is trained: primer why QUESTION --plan"
+    return (
+        table(rows, cut=1)
+        + "\n\nits cost, before anything is trained or computed: primer why QUESTION --plan"
+    )
 
 
 def asked(name: str, flags: dict[str, Any]) -> Experiment | Calculation:
