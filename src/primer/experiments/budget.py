@@ -23,6 +23,8 @@ from primer.training.distributed import World
 
 MARGIN = 1.2
 """How much longer steps take than those that were measured: evaluations come in between."""
+RESERVE = 1.1
+"""How much longer than the longest so far another round may take."""
 PLANNED, MOST = 3, 20
 """Seeds that steps are chosen for, and those that may follow where time is left."""
 
@@ -66,7 +68,7 @@ def within(
     longest, found = 0.0, None
     for number in range(1, (seeds or MOST) + 1):
         began = time.monotonic()
-        if found is not None and began - started + longest > minutes * 60:
+        if found is not None and began - started + RESERVE * longest > minutes * 60:
             break
         found = carry_out(
             experiment, trials(experiment, variants, number, shorter), runs_dir=runs_dir, reporter=report
