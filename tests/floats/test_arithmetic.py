@@ -45,6 +45,13 @@ def test_sums_are_numpys(name: str, implementation: str) -> None:
     )
 
 
+def test_formats_that_reach_beyond_fp32_are_added_in_float64() -> None:
+    x = torch.tensor([[1e300, 1.0, 2.0**-40, -1e300, 2.0**-40]], dtype=torch.float64)
+    for method in ("naive", "kahan"):
+        assert float(added(x[:, 1:3], FORMATS["fp64"], method)) == 1 + 2.0**-40
+        assert float(added(x[:, :1], element("e11m7"), method)) == pytest.approx(1e300, rel=2**-8)
+
+
 def test_pairs_are_added_level_by_level() -> None:
     form = element("e4m3")
     x = [1.0, 1.125, 20.0, 0.25, 3.0]

@@ -147,6 +147,54 @@ def test_the_largest_becomes_the_largest(name: str, scaling: str) -> None:
     assert torch.equal(found, quantize(x, name, scaling=scaling, implementation="fused"))
 
 
+@pytest.mark.parametrize("size", [1e-45, 1e-42, 1e-38, 1e-37, 1e-35, 1e-34, 1e-31, 1e37])
+@pytest.mark.parametrize("name", BLOCKS)
+def test_blocks_of_tiny_numbers_are_stored_as_they_are_told(name: str, size: float) -> None:
+    """NVFP4's g = amax / 2688 is no normal number of fp32 where amax is less than 3e-35."""
+    x = torch.randn(6, 64, generator=torch.Generator().manual_seed(0)) * torch.logspace(-3, 0, 6)[:, None]
+    x = x * size
+    told = quantize(x, name)
+    for implementation in ("plain", "fused"):
+        assert torch.equal(quantize(x, name, implementation=implementation), told)
+    assert torch.equal(encode_blocks(x, name).decode(), told)
+    assert (told.double() - x).abs().max() <= max(
+        float(x.abs().max()) / 4, 6 * 2.0**-128
+    )  # without a reciprocal
+    if size >= 1e-35:
+        assert (told.double() - x)[-1].norm() < x[-1].double().norm() / 5
+
+
+@pytest.mark.parametrize("scaling", ["tensor", "row"])
+@pytest.mark.parametrize("shape", [(3, 0), (0, 3), (0,), (2, 0, 3)])
+def test_nothing_remains_nothing(shape: tuple[int, ...], scaling: str) -> None:
+    x = torch.zeros(shape)
+    for implementation in ("plain", "fused"):
+        assert quantize(x, "e4m3", scaling=scaling, implementation=implementation).shape == shape
+    for name in BLOCKS:
+        for axis in range(len(shape)):
+            assert quantize(x, name, axis=axis).shape == shape
+            assert encode_blocks(x, name, axis=axis).decode().shape == shape
+
+
+def test_a_number_without_axes_is_a_row_of_its_own() -> None:
+    x = torch.tensor(0.3)
+    for scaling in ("tensor", "row"):
+        assert torch.equal(
+            quantize(x, "e4m3", scaling=scaling), quantize(x[None], "e4m3", scaling=scaling)[0]
+        )
+    for name in BLOCKS:
+        told = quantize(x, name)
+        assert torch.equal(told, quantize(x[None], name)[0])
+        assert torch.equal(encode_blocks(x, name).decode(), told)
+
+
+def test_an_axis_that_is_not_there_is_refused() -> None:
+    for how in ({"form": "mxfp4"}, {"form": "e4m3", "scaling": "row"}):
+        for axis in (2, -3):
+            with pytest.raises(UsageError, match=f"axis={axis} is none of a tensor of 2 axes"):
+                quantize(torch.ones(2, 2), axis=axis, **how)
+
+
 @pytest.mark.parametrize("name", ["mxfp4", "e4m3"])
 def test_an_axis_is_the_last_one_of_the_transposed(name: str) -> None:
     x = gaussians(6 * 64 * 10).view(6, 64, 10)
@@ -191,6 +239,36 @@ def test_special_numbers_have_their_codes(name: str) -> None:
     ]
 
 
+@pytest.mark.parametrize("name", ["fp16", "bf16", "e5m2", "e4m3ieee", "e4m3fnuz", "e8m10fnuz", "e6m20"])
+def test_nans_come_back_with_their_signs_and_payloads(name: str) -> None:
+    form = codec_form(name)
+    sizes = range(form.last_number + form.has_infinity + 1, 1 << (form.bits - 1))
+    codes = [
+        size | sign for size in sizes[:: max(len(sizes) // 500, 1)] for sign in (0, 1 << (form.bits - 1))
+    ]
+    codes = codes if form.specials == "ieee" else [1 << (form.bits - 1)]
+    found = decode(torch.tensor(codes), name)
+    assert found.isnan().all()
+    assert encode(found, name).tolist() == codes
+    for dtype in (torch.float64, torch.float16 if form.mantissa_bits <= 10 else torch.float32):
+        assert encode(decode(torch.tensor(codes), name, dtype), name).tolist() == codes
+
+
+def test_a_signalling_nan_stays_one_until_a_part_of_it_is_lost() -> None:
+    codes = torch.tensor([0x7F800001, 0xFFC00123, 0x7FA00000])
+    found = decode(codes, "fp32")
+    assert torch.equal(encode(found, "fp32"), codes)
+    exact = [codec.decode(code, FORMATS["fp32"]) for code in codes.tolist()]
+    assert encode(found, "fp16")[:2].tolist() == [codec.encode(each, FORMATS["fp16"]) for each in exact[:2]]
+    assert encode(found, "fp16")[2] == 0x7D00  # where it may have come from
+
+
+def test_halves_are_encoded_without_becoming_halves_again() -> None:
+    x = torch.tensor([65504.0, -65504.0, 6e-8], dtype=torch.float16)
+    exact = [codec.encode(each, FORMATS["bf16"], "up") for each in x.tolist()]
+    assert encode(x, "bf16", "up").tolist() == exact
+
+
 def test_nan_without_a_code_is_refused() -> None:
     with pytest.raises(UsageError, match="e2m1 has no code for NaN"):
         encode(torch.tensor([1.0, torch.nan]), "e2m1")
@@ -206,7 +284,13 @@ def test_short_codes_lie_side_by_side(bits: int, count: int) -> None:
     assert int.from_bytes(bytes(packed.tolist()), "little") == word
     assert torch.equal(unpack(packed, bits, count), codes)
     with pytest.raises(UsageError, match="do not hold"):
-        unpack(packed, bits, 1000) if bits < 8 else unpack(packed[:-1], 4, 1000)
+        unpack(packed, bits, 1000)
+
+
+def test_codes_of_other_lengths_are_not_packed() -> None:
+    for work in (lambda x: pack(x, 5), lambda x: unpack(x, 5, 2)):
+        with pytest.raises(UsageError, match="codes of 5 bits are not packed"):
+            work(torch.ones(4, dtype=torch.uint8))
 
 
 def test_packed_nibbles_lie_as_torch_has_them() -> None:

@@ -16,7 +16,6 @@ from primer.floats.codec import (
     encode,
     exponent_of,
     fields,
-    neighbours,
     nextafter,
     quantize,
     ulp,
@@ -102,11 +101,11 @@ def test_a_number_is_rounded_once() -> None:
 
 @pytest.mark.parametrize("name", SMALL)
 @given(data=st.data())
-def test_neighbours_enclose_a_number(name: str, data: st.DataObject) -> None:
+def test_rounding_down_and_up_encloses_a_number(name: str, data: st.DataObject) -> None:
     form = element(name)
     top = Fraction(form.largest)
     x = data.draw(st.fractions(-top if form.signed else form.smallest, top))
-    below, above = (decode(code, form).exact for code in neighbours(x, form) if code is not None)
+    below, above = (quantize(x, form, rounding).exact for rounding in ("down", "up"))
     assert below <= x <= above
     if below < above:
         step = above - below
@@ -223,6 +222,13 @@ def test_texts_that_are_no_numbers(text: str) -> None:
 def test_numbers_that_would_take_forever(text: str) -> None:
     with pytest.raises(UsageError, match="no format here reaches"):
         value(text)
+
+
+def test_words_that_are_none_of_an_arguments_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"rounding must be one of nearest, .*, and is 'sideways'"):
+        quantize(3.3, FORMATS["e4m3"], "sideways")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="overflow must be one of saturate, ieee, and is 'wrap'"):
+        encode(3.3, FORMATS["e4m3"], overflow="wrap")  # type: ignore[arg-type]
 
 
 def test_codes_that_a_format_has_no_bits_for() -> None:

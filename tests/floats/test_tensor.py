@@ -1,6 +1,7 @@
 """Every way of rounding a tensor against ml_dtypes, torch, and the exact codec."""
 
 import importlib.util
+from inspect import unwrap
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from oracles import ML_DTYPES, TORCH, fp32_patterns, gaussians, same
 from primer.errors import UsageError
 from primer.floats import codec, plain
 from primer.floats.blocks import ScaleRule, Scaling
+from primer.floats.encoded import encode, encode_blocks
 from primer.floats.formats import BLOCKS, FORMATS, INTEGERS, Overflow, Rounding, element
 from primer.floats.native import eight_bits
 from primer.floats.tensor import quantize, straight_through
@@ -213,8 +215,42 @@ def test_an_implementation_that_does_not_do_it_says_so() -> None:
         quantize(x.double(), "e4m3", implementation="fused")
     with pytest.raises(UsageError, match="torch has no cast"):
         quantize(x, "e4m3", implementation="native")
+    with pytest.raises(UsageError, match="torch has no cast that divides by a scale"):
+        quantize(x, "bf16", scaling="tensor", implementation="native")
     with pytest.raises(UsageError, match="brings its own scales"):
         quantize(x, "mxfp4", scaling="row")
+
+
+@pytest.mark.parametrize(
+    ("argument", "given", "work"),
+    [
+        ("rounding", "sideways", (quantize, encode, encode_blocks)),
+        ("overflow", "wrap", (quantize, encode)),
+        ("scaling", "colum", (quantize,)),
+        ("scale_rule", "x", (quantize, encode_blocks)),
+        ("implementation", "cuda", (quantize,)),
+    ],
+)
+def test_words_that_are_none_of_an_arguments_are_refused(argument: str, given: str, work: tuple) -> None:  # type: ignore[type-arg]
+    for each in work:
+        form = "mxfp4" if each is encode_blocks else "e4m3"
+        with pytest.raises(UsageError, match=rf"{argument} must be one of .*, and is '{given}'"):
+            unwrap(each)(torch.ones(3), form, **{argument: given})  # without the tests' own check of types
+
+
+def test_whole_numbers_are_not_truncated_but_refused() -> None:
+    for work, form in ((quantize, "e4m3"), (encode, "e4m3"), (encode_blocks, "mxfp4")):
+        with pytest.raises(UsageError, match=r"floating-point ones, and these are torch\.int64") as caught:
+            unwrap(work)(torch.tensor([3, 1000]), form)
+        assert caught.value.hint == ".float()"
+
+
+@pytest.mark.parametrize("name", ["fp64", "fp32"])
+def test_infinity_saturates_where_the_word_is_the_format_itself(name: str) -> None:
+    x = torch.tensor([torch.inf, -torch.inf, 1.5, -0.0], dtype=getattr(torch, f"float{name[2:]}"))
+    top = float(FORMATS[name].largest)
+    assert quantize(x, name, overflow="saturate").tolist() == [top, -top, 1.5, 0.0]
+    assert torch.equal(bits(quantize(x, name)), bits(x))
 
 
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")

@@ -23,7 +23,10 @@ def matmul(
     *,
     implementation: Literal["auto", "plain", "fused"] = "auto",
 ) -> Float[Tensor, "M N"]:
-    """a·b in float32, whose sums are rounded to the format after each of their K additions, one after the other."""
+    """a·b in float32, whose sums are rounded to the format after each of their K additions, one after the other.
+
+    Each addition is float32's first: of products with more than 11 bits a sum may be rounded twice, once in a great while.
+    """
     if implementation != "plain" and a.device.type == "cpu" and fits(form, FP32):
         try:
             from primer.floats import fused

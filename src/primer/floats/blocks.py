@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from primer.errors import UsageError
 from primer.floats import plain
 from primer.floats.formats import BlockFormat, FloatFormat
 from primer.floats.one_pass import in_words
@@ -26,7 +27,7 @@ class Groups:
 
     rows: Float[Tensor, "G N"]
     shape: torch.Size
-    """Of the tensor whose axis is the last one by now."""
+    """Of the tensor whose axis is the last one by now; () of a number without axes, which is a row of its own."""
     axis: int
     padding: int
     """Zeros at the end of each row of the tensor."""
@@ -39,11 +40,16 @@ def grouped(
 
     With one scale for all of a tensor, rows that lie in memory as they are, whichever axis was named.
     """
+    most = max(x.ndim, 1)
+    if scaling != "tensor" and not -most <= axis < most:
+        raise UsageError(f"axis={axis} is none of a tensor of {x.ndim} axes", hint=f"{-most} to {most - 1}")
+    if not x.ndim:
+        return replace(grouped(x.reshape(1), scaling, block, -1), shape=x.shape)
     if scaling == "tensor":
-        return Groups(x.reshape(-1, x.shape[-1] if x.ndim else 1), x.shape, -1, 0)
+        return Groups(x.reshape(-1, max(x.shape[-1], 1)), x.shape, -1, 0)
     moved = x.movedim(axis, -1)
     length = moved.shape[-1]
-    size = block if scaling == "block" else length
+    size = block if scaling == "block" else max(length, 1)
     padding = -length % size
     padded = F.pad(moved, (0, padding)) if padding else moved
     return Groups(padded.reshape(-1, size), padded.shape, axis, padding)
@@ -51,13 +57,19 @@ def grouped(
 
 def ungrouped(rows: Float[Tensor, "G N"], groups: Groups) -> Float[Tensor, "*N"]:
     """The tensor again."""
+    if not groups.shape:
+        return rows[0, 0]
     x = rows.view(groups.shape)
     x = x[..., : x.shape[-1] - groups.padding] if groups.padding else x
     return x.movedim(-1, groups.axis)
 
 
 def largest_scales(largest: Float[Tensor, " G"], top: float) -> Float[Tensor, " G"]:
-    """The scale with which the largest number becomes `top`, a format's; 1 for zeros, NaN where it is not finite."""
+    """The scale with which the largest number becomes `top`, a format's; 1 for zeros, NaN where it is not finite.
+
+    It is no smaller than the dtype's smallest normal number, whose inverse is finite: what lies below that times `top`
+    becomes less than `top`.
+    """
     scale = quotient(largest, top)
     scale = torch.where(largest == 0, 1.0, scale.clamp(min=torch.finfo(scale.dtype).tiny))
     return torch.where(torch.isfinite(largest), scale, torch.nan)
@@ -103,16 +115,19 @@ def nested_scales(
     """NVFP4's two: of each block, as one of E4M3's numbers, and of the tensor, in fp32.
 
     g = amax / (6 · 448), s_b = E4M3(amax_b / (6 · g)), x ≈ q · s_b · g: so the block with the tensor's largest number
-    has the largest scale that E4M3 can say. A block whose own scale is rounded to 0 becomes zeros.
+    has the largest scale that E4M3 can say. A block whose own scale is rounded to 0 becomes zeros. So does one of such
+    small numbers that nothing can be divided by s_b · g; g itself is no smaller than the smallest normal number.
     """
     scale, element = float(form.scale.largest), float(form.element.largest)
     finite = torch.isfinite(largest)
     of_all = torch.where(finite, largest, 0.0).amax() if largest.numel() else largest.new_zeros(())
-    shared = torch.where(of_all > 0, quotient(of_all, element * scale), 1.0)
+    least = torch.finfo(largest.dtype).tiny
+    shared = torch.where(of_all > 0, quotient(of_all, element * scale).clamp(min=least), 1.0)
     ratio, work = in_words((largest / (element * shared)).float(), form.scale)
     own = work.quantize(ratio, form.scale, "nearest", "saturate")
-    own = torch.where(finite, own, torch.nan)
-    return own.to(largest.dtype), shared
+    own = own.to(largest.dtype)
+    own = torch.where((own * shared).reciprocal().isinf(), 0.0, own)
+    return torch.where(finite, own, torch.nan), shared
 
 
 def quotient(x: Float[Tensor, "*N"], number: float) -> Float[Tensor, "*N"]:

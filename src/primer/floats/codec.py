@@ -15,7 +15,16 @@ from fractions import Fraction
 from typing import Literal
 
 from primer.errors import UsageError
-from primer.floats.formats import FORMATS, Element, FloatFormat, IntFormat, Overflow, Rounding, power_of_two
+from primer.floats.formats import (
+    FORMATS,
+    Element,
+    FloatFormat,
+    IntFormat,
+    Overflow,
+    Rounding,
+    check,
+    power_of_two,
+)
 
 Kind = Literal["number", "infinity", "nan"]
 
@@ -126,7 +135,9 @@ def encode(
     (29, 127)
     """
     exact = value(x)
-    overflow = overflow or form.overflow
+    check("rounding", rounding, Rounding)
+    overflow = form.overflow if overflow is None else overflow
+    check("overflow", overflow, Overflow)
     negative = exact.negative
     nothing = exact.kind == "number" and not exact.magnitude
     if exact.kind == "nan" or (negative and not nothing and not form.signed):
@@ -204,22 +215,6 @@ def nextafter(code: int, form: Element, direction: Literal["up", "down"]) -> int
     if not form.subnormals:
         return size - 1 if size else None
     return (code & sign) | (size - 1) if size > 1 else 0
-
-
-def neighbours(x: Value | Fraction | float | str, form: Element) -> tuple[int | None, int | None]:
-    """The codes of the nearest numbers below and above x: one and the same where x is one of the format."""
-    exact = value(x)
-    if exact.kind != "number":
-        raise UsageError("only a number has neighbours")
-
-    def toward(rounding: Rounding) -> int | None:
-        code = encode(exact, form, rounding)
-        found = decode(code, form)
-        beside = rounding == "up" and found.kind == "number" and found.exact < exact.exact
-        beyond = rounding == "down" and found.kind == "number" and found.exact > exact.exact
-        return None if found.kind == "nan" or beside or beyond else code
-
-    return toward("down"), toward("up")
 
 
 def fields(code: int, form: FloatFormat) -> Fields:

@@ -19,9 +19,10 @@ from primer.floats.blocks import (
     power_of_two,
     ungrouped,
 )
-from primer.floats.codes import from_codes, pack, to_codes
-from primer.floats.formats import BlockFormat, Element, Overflow, Rounding, element, named
-from primer.floats.tensor import quantize
+from primer.floats.codes import from_codes, pack, recast, to_codes
+from primer.floats.formats import BlockFormat, Element, Overflow, Rounding, check, element, named
+from primer.floats.tensor import as_held, quantize
+from primer.floats.words import FP32, fits, holds
 
 
 def encode(
@@ -34,10 +35,18 @@ def encode(
 ) -> Integer[Tensor, "*N"]:
     """The code of each number, one an element (`codes.pack` puts short ones side by side).
 
-    UsageError for NaN where the format has none.
+    A NaN keeps as much of its payload as there is room for. UsageError for NaN where the format has none.
     """
     form = element(form) if isinstance(form, str) else form
-    return to_codes(quantize(x, form, rounding, overflow=overflow, seed=seed), form)
+    check("rounding", rounding, Rounding)
+    overflow = form.overflow if overflow is None else overflow
+    check("overflow", overflow, Overflow)
+    held = as_held(x)
+    if not (fits(form, FP32) or holds(form, FP32, overflow)):
+        held = held.double()  # float32 has no room for all that x may become
+    x = recast(x.detach(), held.dtype)
+    rounded = quantize(x, form, rounding, overflow=overflow, seed=seed)
+    return to_codes(torch.where(x.isnan(), x, rounded), form)  # of a NaN, torch's own casts keep less
 
 
 def decode(
@@ -59,7 +68,7 @@ class Blocks:
     shared: Float[Tensor, ""] | None
     """The scale of the whole tensor (NVFP4)."""
     shape: torch.Size
-    """With the blocks' axis last, and filled up to whole blocks."""
+    """With the blocks' axis last, and filled up to whole blocks; () of a number without axes."""
     axis: int
     padding: int
     """Zeros that the end of each row was filled up with, because the block does not divide its length."""
@@ -102,7 +111,9 @@ def encode_blocks(
             f"{chosen.name} is not a format of blocks", hint="mxfp8, mxfp6, mxfp4, mxint8, nvfp4"
         )
     form = chosen
-    groups = grouped(x.detach().float(), "block", form.block, axis)
+    check("rounding", rounding, Rounding)
+    check("scale_rule", scale_rule, ScaleRule)
+    groups = grouped(as_held(x).float(), "block", form.block, axis)
     rows = groups.rows
     largest = plain.group_largest(rows)
     finite = torch.isfinite(largest)

@@ -11,9 +11,10 @@ IEEE 754-2019, §3.4. What the formats of fewer bits change is which codes are n
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from fractions import Fraction
-from typing import Literal
+from typing import Any, Literal, get_args
 
 from primer.errors import UsageError, nearest
 
@@ -201,6 +202,8 @@ def custom(
 ) -> FloatFormat:
     """A format of one's own, with a sign. UsageError for one that is none, or says more than fp64 can.
 
+    Its normal numbers are to be normal in fp64, too: where fp64's are subnormal, a word has too few digits to round.
+
     >>> custom(4, 3).largest
     Fraction(240, 1)
     """
@@ -214,12 +217,12 @@ def custom(
     if mantissa_bits < 1:
         raise UsageError(
             f"{name} has no mantissa: all its numbers would be powers of two, and none of them NaN",
-            hint=f"e{exponent_bits}m1; e8m0 is there as the scale of block formats",
+            hint=f"{_possible(made)}; e8m0 is there as the scale of block formats",
         )
     if exponent_bits > 11 or mantissa_bits > 52:
         raise UsageError(
             f"{name} has more bits than fp64 (e11m52), in which numbers are held here",
-            hint=f"e{min(exponent_bits, 11)}m{min(mantissa_bits, 52)}",
+            hint=_possible(made),
         )
     if specials == "ieee" and exponent_bits == 1:
         raise UsageError(
@@ -227,12 +230,21 @@ def custom(
             hint=f"e1m{mantissa_bits}fn, which has normal numbers",
         )
     fp64 = FORMATS["fp64"]
-    if made.largest > fp64.largest or made.smallest < fp64.smallest:
+    if abs(made.bias) > fp64.bias or made.largest > fp64.largest:
         raise UsageError(
-            f"{name} with a bias of {made.bias} leaves the range of fp64, in which numbers are held here",
-            hint=f"a bias of {usual}, the usual one",
+            f"{name} with a bias of {made.bias} leaves the range of fp64's normal numbers, 2^-1022 to 2^1024, in "
+            "which numbers are held here",
+            hint=_possible(made) if made.bias == usual else f"a bias of {usual}, the usual one",
         )
     return made
+
+
+def _possible(form: FloatFormat) -> str:
+    """A split near one that was refused, which is not, with the usual bias."""
+    # fp64 has no exponent to spare for numbers where IEEE 754 has infinity and NaN.
+    least, most = (2, 11) if form.specials == "ieee" else (1, 10)
+    exponent, mantissa = min(max(form.exponent_bits, least), most), min(max(form.mantissa_bits, 1), 52)
+    return f"e{exponent}m{mantissa}{'' if form.specials == 'ieee' else form.specials}"
 
 
 FORMATS: dict[str, FloatFormat] = {
@@ -293,22 +305,26 @@ _OTHER_NAMES = {
     "e5m2fnuz": "float8_e5m2fnuz",
     "e4m3fnuzb11": "float8_e4m3b11fnuz",
     "e3m4": "float8_e3m4",
-    "e2m3": "fp6 float6_e2m3fn",
-    "e3m2": "float6_e3m2fn",
-    "e2m1": "fp4 float4_e2m1fn float4_e2m1fn_x2",
+    "e2m3": "fp6 e2m3fn float6_e2m3fn",
+    "e3m2": "e3m2fn float6_e3m2fn",
+    "e2m1": "fp4 e2m1fn float4_e2m1fn float4_e2m1fn_x2",
     "e8m0": "float8_e8m0fnu",
     "mxfp8": "mxfp8-e4m3",
     "mxfp6": "mxfp6-e2m3",
     "mxfp4": "mxfp4-e2m1",
 }
 ALIASES = {other: name for name, others in _OTHER_NAMES.items() for other in others.split()}
-"""Other names of the same."""
+"""Other names of the same. The fn of torch and ml_dtypes says of 4 and 6 bits: no infinity, and no NaN either."""
 
-_SPLIT = re.compile(r"e(\d+)m(\d+)(ieee|fnuz|fn|none)?(?:b(-?\d+))?")
+_SPLIT = re.compile(r"e(\d+)m(\d+)(ieee|fnuz|fn|none)?(?:b(-?\d{1,20}))?")
+_CLOSE = 0.65
+"""How near to a name a word must be to have been meant for it: fp17 is, of fp16; foo is not, of float."""
 
 
 def named(text: str) -> Format:
     """The format of a name, or of a split of one's own: e3m4, e3m4fn, e3m4b5 (bias 5). UsageError for any other.
+
+    A split that others have defined is theirs, whatever it is called: e5m10 is fp16.
 
     >>> named("bfloat16").mantissa_bits, named("e3m4").largest
     (7, Fraction(31, 2))
@@ -320,13 +336,18 @@ def named(text: str) -> Format:
         return known[name]
     if split := _SPLIT.fullmatch(name):
         exponent, mantissa, specials, bias = split.groups()
-        if len(exponent) > 3 or len(mantissa) > 3 or len(bias or "") > 6:
+        if len(exponent) > 3 or len(mantissa) > 3:
             raise UsageError(f"{name} has more bits than fp64 (e11m52)", hint="e11m52")
         kind: Specials = specials or "ieee"  # type: ignore[assignment]  # one of those that the pattern lists
         given = None if bias is None else int(bias)
-        return custom(int(exponent), int(mantissa), specials=kind, bias=given, name=name)
-    close = nearest(name, [*known, *ALIASES])
-    raise UsageError(f"unknown number format {text!r}", hint=close or f"{', '.join(known)}, or e3m4")
+        made = custom(int(exponent), int(mantissa), specials=kind, bias=given, name=name)
+        same = (each for each in FORMATS.values() if replace(made, name=each.name, about=each.about) == each)
+        return next(same, made)
+    close = get_close_matches(name, [*known, *ALIASES], n=1, cutoff=_CLOSE)
+    raise UsageError(
+        f"unknown number format {text!r}",
+        hint=close[0] if close else "primer float --formats, which lists them; or a split of your own: e3m4",
+    )
 
 
 def element(text: str) -> Element:
@@ -338,3 +359,13 @@ def element(text: str) -> Element:
             hint=f"its numbers, divided by their scale: {found.element.name}",
         )
     return found
+
+
+def check(argument: str, given: object, kind: Any) -> None:
+    """UsageError for an argument that is none of the words of a Literal."""
+    words = get_args(kind)
+    if given not in words:
+        raise UsageError(
+            f"{argument} must be one of {', '.join(words)}, and is {given!r}",
+            hint=f'{argument}="{nearest(str(given), list(words)) or words[0]}"',
+        )

@@ -272,7 +272,7 @@ def added(x: Float[Tensor, "B N"], form: FloatFormat, *, compensated: bool) -> F
     numbers, results = memory(x), memory(out)
 
     def work(part: slice) -> None:
-        if holds(form, FP32):
+        if holds(form, FP32, form.overflow):
             _added_in_fp32(numbers[part], results[part], compensated)
         else:
             _added(numbers[part], results[part], packed(form, "nearest", form.overflow), compensated)

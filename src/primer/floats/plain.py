@@ -42,8 +42,9 @@ def quantize(
     significand = torch.where(a >> P > 0, a & ((1 << P) - 1) | 1 << P, a)  # with the 1 before the point
     noise = random_words(a, seed) if rounding == "stochastic" else a
 
+    # Nothing is added where no bit has to go, as in a format with all of fp64's digits; there unit is 1.
     added = {
-        "nearest": lambda: (unit >> 1) - 1 + ((significand >> shift) & 1),
+        "nearest": lambda: ((unit >> 1) - 1 + ((significand >> shift) & 1)).clamp(min=0),
         "nearest-away": lambda: unit >> 1,
         "toward-zero": lambda: torch.zeros_like(a),
         "up": lambda: torch.where(negative, 0, unit - 1),

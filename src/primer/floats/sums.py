@@ -65,12 +65,12 @@ def added(
     """The sum of each row in a format, of numbers that are rounded to it first.
 
     float32 holds the sum or difference of two numbers of up to 11 bits so well that rounding it again to them is right
-    (Figueroa 1995: 24 ≥ 2·11 + 2); other formats but fp32 itself are added in float64.
+    (Figueroa 1995: 24 ≥ 2·11 + 2); formats but fp32 with more bits, or a wider range, are added in float64.
     """
-    single = form.mantissa_bits <= 10 or holds(form, FP32)
+    itself = form.bits == FP32.form.bits and holds(form, FP32, form.overflow)
+    single = itself or (form.mantissa_bits <= 10 and fits(form, FP32))
     x = quantize(x.float() if single else x.double(), form)
-    known = single and (fits(form, FP32) or holds(form, FP32))
-    if method != "pairwise" and known and implementation != "plain":
+    if method != "pairwise" and single and implementation != "plain":
         try:
             from primer.floats import fused
         except ImportError:

@@ -20,7 +20,7 @@ from torch import Tensor
 from primer.errors import UsageError
 from primer.floats import plain
 from primer.floats.blocks import ScaleRule, Scaling, block_scales, grouped, largest_scales, ungrouped
-from primer.floats.formats import BlockFormat, Element, Format, Overflow, Rounding, named
+from primer.floats.formats import BlockFormat, Element, Format, Overflow, Rounding, check, named
 from primer.floats.one_pass import Implementation, in_words
 from primer.floats.words import holds
 
@@ -52,9 +52,17 @@ def quantize(
     out: a tensor of x's shape and dtype to write into, x itself too; fresh memory costs more than rounding does.
 
     A NaN stays NaN, whether or not the format has one: what has gone wrong is not hidden. float64 is rounded once;
-    other dtypes are held in float32. Raises UsageError for an implementation that does not do this.
+    other dtypes are held in float32. What x's dtype has no room for becomes what a cast to it gives, infinity too.
+    Raises UsageError for an implementation that does not do this.
     """
     form = named(form) if isinstance(form, str) else form
+    check("rounding", rounding, Rounding)
+    check("scaling", scaling, Scaling)
+    check("scale_rule", scale_rule, ScaleRule)
+    check("implementation", implementation, Implementation)
+    if overflow is not None:
+        check("overflow", overflow, Overflow)
+    held = as_held(x)
     if out is not None and (out.shape, out.dtype, out.device) != (x.shape, x.dtype, x.device):
         raise UsageError(
             f"out is {out.dtype} {tuple(out.shape)} on {out.device}, and x {x.dtype} {tuple(x.shape)} on {x.device}",
@@ -62,30 +70,53 @@ def quantize(
         )
     if rounding == "stochastic" and seed is None:
         seed = int(torch.randint(2**63 - 1, ()))
-    held = x.detach() if x.dtype in (torch.float32, torch.float64) else x.detach().float()
-    element = form.element if isinstance(form, BlockFormat) else form
-    scaled = scaling != "none" or element is not form
-    clips: Overflow = "saturate" if scaled else element.overflow
-    how = (element, rounding, overflow or clips, seed or 0)
-    if not scaled:
+    if scaling == "none" and not isinstance(form, BlockFormat):
+        how = (form, rounding, overflow or form.overflow, seed or 0)
         done = _rounded(held, *how, implementation, out if x.dtype == torch.float32 else None)
-    elif scaling != "none" and element is not form:
+    else:
+        chance = (rounding, overflow or "saturate", seed or 0)
+        done = _rounded_with_scales(held, form, scaling, scale_rule, axis, *chance, implementation)
+    if out is None:
+        return done.to(x.dtype)
+    return out if done is out else out.copy_(done)
+
+
+def as_held(x: Tensor) -> Tensor:
+    """x in the dtype in which it is rounded: float64 or float32. UsageError for numbers that are no floats."""
+    if not x.is_floating_point():
+        raise UsageError(f"numbers must be floating-point ones, and these are {x.dtype}", hint=".float()")
+    return x.detach() if x.dtype in (torch.float32, torch.float64) else x.detach().float()
+
+
+def _rounded_with_scales(
+    x: Tensor,
+    form: Format,
+    scaling: Scaling,
+    scale_rule: ScaleRule,
+    axis: int,
+    rounding: Rounding,
+    overflow: Overflow,
+    seed: int,
+    implementation: Implementation,
+) -> Tensor:
+    """float32 or float64 with the scales that are asked for, or those of a block format."""
+    block = form.block if isinstance(form, BlockFormat) else 0
+    if block and scaling != "none":
         raise UsageError(
             f"{form.name} brings its own scales: scaling={scaling} is for formats without",
             hint='scaling="none"',
         )
-    else:
-        block = form.block if isinstance(form, BlockFormat) else 0
-        groups = grouped(held, "row" if scaling == "row" else "block" if block else "tensor", block, axis)
-        rows, work = in_words(groups.rows, element, implementation)
-        largest = work.group_largest(rows)
-        if scaling == "tensor" and len(largest):
-            largest = largest.amax().expand(len(rows))
-        scales = scales_of(largest, form, scale_rule)
-        done = ungrouped(work.quantize_scaled(rows, scales, *how).to(held.dtype), groups)
-    if out is None:
-        return done.to(x.dtype)
-    return out if done is out else out.copy_(done)
+    if implementation == "native":
+        raise UsageError("torch has no cast that divides by a scale", hint='implementation="auto"')
+    element = form.element if isinstance(form, BlockFormat) else form
+    groups = grouped(x, "row" if scaling == "row" else "block" if block else "tensor", block, axis)
+    rows, work = in_words(groups.rows, element, implementation)
+    largest = work.group_largest(rows)
+    if scaling == "tensor" and len(largest):
+        largest = largest.amax().expand(len(rows))
+    scales = scales_of(largest, form, scale_rule)
+    done = work.quantize_scaled(rows, scales, element, rounding, overflow, seed)
+    return ungrouped(done.to(x.dtype), groups)
 
 
 def scales_of(
@@ -107,7 +138,7 @@ def _rounded(
     out: Tensor | None,
 ) -> Tensor:
     """float32 or float64 without a scale; into `out` where that can be."""
-    if holds(form, plain.WORDS[x.dtype]):
+    if holds(form, plain.WORDS[x.dtype], overflow):
         return x.clone()
     native = NATIVE.get(form.name) if x.dtype == torch.float32 else None
     if native and rounding == "nearest" and overflow == "ieee" and implementation in ("auto", "native"):

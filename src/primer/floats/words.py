@@ -144,11 +144,13 @@ def inside(form: Element) -> Pair:
     return form.mantissa_bits, form.least_exponent
 
 
-def holds(form: Element, word: Word) -> bool:
-    """Whether a format has every number that the word can hold, so that nothing is left to round."""
+def holds(form: Element, word: Word, overflow: Overflow) -> bool:
+    """Whether a format has all that the word can hold, −0 and infinity too, so that nothing is left to round."""
     inner = word.form
     return (
         isinstance(form, FloatFormat)
+        and form.has_infinity
+        and overflow == "ieee"
         and form.mantissa_bits >= inner.mantissa_bits
         and form.smallest <= inner.smallest
         and form.largest >= inner.largest
@@ -158,7 +160,8 @@ def holds(form: Element, word: Word) -> bool:
 def fits(form: Element, word: Word) -> bool:
     """Whether the word holds every number of a format, with a bit to spare, and exponents that begin no later.
 
-    fp64 has a bit to spare for all of them but those that it is rounded to as it is (`holds`).
+    The loops of one pass need that bit. fp64 has room for every format there is, but none to spare for those of 52
+    mantissa bits: `plain.py` does without.
     """
     digits, least = inside(form)
     inner = word.form
