@@ -22,9 +22,10 @@ _SEEN = {
         whatever the length of the sums: 2.9e-4 in tf32 and fp16, 2.3e-3 in bf16, 3.7 % in E4M3, 7.4 % in E5M2.
         For the short formats the bound of the worst case is 12 to 110 times as large and grows with the root of
         the length; of fp8 it says that a product of 512 terms may be wrong altogether, and none is. (In fp32 it
-        is the sums that round, not the inputs: the bound grows faster, to 14,000 times what is measured.) Blocks with a power of two for a
-        scale (MXFP8) are a little worse than one scale for all, 4.2 %: they clip, and such a scale misses the
-        best one by up to a bit. Of the four-bit formats NVFP4 is off by 13 %, MXFP4 by 16 %.""",
+        is the sums that round, not the inputs: the bound grows faster, to 14,000 times what is measured.)
+        Blocks with a power of two for a scale (MXFP8) are a little worse than one scale for all, 4.2 %: they
+        clip, and such a scale misses the best one by up to a bit. Of the four-bit formats NVFP4 is off by 13 %,
+        MXFP4 by 16 %.""",
     "fp16": """
         With everything in fp16, training is over after its first step, with every seed: AdamW's epsilon of 1e-8
         is 0 in fp16, so are the squares of small gradients, and what is divided by both is infinite. Loss
@@ -43,8 +44,8 @@ _SEEN = {
         1e-8 is 0 in fp16, whose smallest number is 6e-8: after the first step weights are no numbers any more,
         with every seed. 1e-7 is there, as twice the smallest number, and is no help: second moments of
         gradients below 8e-4 are still 0, such weights are moved by up to thousands of times what Adam means,
-        and the loss is 0.89 nats worse; with 1e-6 it is 0.43. From 1e-5 on, fp16's AdamW trains as well as fp32's, as far as three
-        seeds can show. bf16 has fp32's exponents: with 1e-8 it is within 0.003 nats.""",
+        and the loss is 0.89 nats worse; with 1e-6 it is 0.43. From 1e-5 on, fp16's AdamW trains as well as
+        fp32's, as far as three seeds can show. bf16 has fp32's exponents: with 1e-8 it is within 0.003 nats.""",
     "formats": """
         tf32, bf16 and fp16 in the products train as fp32 does, to within 0.006 nats (fp16 without loss scaling
         within 0.004). fp8 without a scale does not: gradients of this model lie below E4M3's smallest number,

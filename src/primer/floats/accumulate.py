@@ -25,7 +25,7 @@ def matmul(
 ) -> Float[Tensor, "M N"]:
     """a·b in float32, whose sums are rounded to the format after each of their K additions, one after the other.
 
-    Each addition is float32's first: of products with more than 11 bits a sum may be rounded twice, once in a great while.
+    Each addition is float32's first, so that a sum of long products may be rounded twice, once in a great while.
     """
     if implementation != "plain" and a.device.type == "cpu" and fits(form, FP32):
         try:
