@@ -156,7 +156,7 @@ def in_every_format(
     x: Value, rounding: Rounding, overflow: Overflow | None, more: Sequence[Element] = ()
 ) -> str:
     """A table of one number in all formats."""
-    rows = [("format", "bits", "value", "off by", "ulp")]
+    rows = [("format", "bits", "value", "relative error", "in ulp")]
     known = {form.name: form for form in (*ELEMENTS, *more)}
     for form in known.values():
         if x.kind == "nan" and not form.has_nan:
