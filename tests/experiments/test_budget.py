@@ -55,7 +55,7 @@ def test_without_a_number_there_are_as_many_seeds_as_fit(
 
 @pytest.mark.parametrize(
     ("seconds", "steps", "rounds"),
-    [(1000, 600, 3), (500, 500, 3), (130, 100, 3), (60, 150, 1), (25, 70, 1), (7, 0, 0)],
+    [(1000, 600, 3), (500, 500, 3), (130, 100, 3), (60, 60, 3), (45, 60, 2), (25, 70, 1), (7, 0, 0)],
 )
 def test_steps_are_a_round_number_that_fits(seconds: float, steps: int, rounds: int) -> None:
     rates, beside = [0.1, 0.15], 1.0

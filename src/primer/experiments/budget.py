@@ -25,6 +25,8 @@ MARGIN = 1.2
 """How much longer steps take than those that were measured: evaluations come in between."""
 RESERVE = 1.1
 """How much longer than the longest so far another round may take."""
+WORTH = 50
+"""Steps from which on a second seed, and with it an interval, is worth more than longer runs."""
 PLANNED, MOST = 3, 20
 """Seeds that steps are chosen for, and those that may follow where time is left."""
 
@@ -112,7 +114,7 @@ def fitting(rates: Sequence[float], beside: float, seconds: float, seeds: int, f
     """How many steps, and how many seeds fit: as many seeds as are wanted, if runs then have steps enough to be any."""
     for rounds in range(seeds, 0, -1):
         steps = int((seconds / rounds - beside * len(rates)) / (MARGIN * sum(rates)))
-        least = min(full, LEAST_STEPS if rounds == 1 else 5 * LEAST_STEPS)
+        least = min(full, LEAST_STEPS if rounds == 1 else WORTH)
         if steps >= least:
             unit = 10 if steps < 100 else 50 if steps < 1000 else 500
             return min(steps - steps % unit, full), rounds
