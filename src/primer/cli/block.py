@@ -34,35 +34,32 @@ def of_block(words: Sequence[str], options: Options) -> int:
 
 
 def block(numbers: Sequence[Value], form: BlockFormat) -> dict[str, Any]:
-    """The scale of numbers of fp32, its code, and the codes and values of what is left of them: `quantize`'s."""
+    """The scale of numbers of fp32, its code, and the codes and values of what is left of them (`encode_blocks`)."""
     import torch
 
-    from primer.floats.blocks import block_scales, nested_scales
+    from primer.floats.encoded import encode_blocks
 
     x = torch.tensor([float(number) for number in numbers], dtype=torch.float32)
-    largest = x.abs().amax()[None]
-    scale = block_scales(largest, form).float()
-    shared = float(nested_scales(largest, form)[1]) if form.tensor_scale else 1.0
-    code = codec.encode(float(nested_scales(largest, form)[0] if form.tensor_scale else scale), form.scale)
-    left = torch.where(scale > 0, x / scale, 0.0).tolist()
-    codes = [codec.encode(each, form.element, overflow="saturate") for each in left]
-    values = [codec.decode(each, form.element) for each in codes]
+    stored = encode_blocks(x, form)
+    scale, shared = int(stored.scales[0]), None if stored.shared is None else float(stored.shared)
+    codes = stored.codes[0].tolist()[: len(numbers)]
+    times = float(codec.decode(scale, form.scale)) * (1.0 if shared is None else shared)
     return {
         "format": form.name,
-        "scale": exact(codec.value(float(scale))),
-        "scale_code": bits.hexadecimal(code, form.scale),
-        "scale_bits": " ".join(text for _, text in bits.parts(code, form.scale)),
-        "tensor_scale": shared if form.tensor_scale else None,
+        "scale": exact(codec.value(times)),
+        "scale_code": bits.hexadecimal(scale, form.scale),
+        "scale_bits": " ".join(text for _, text in bits.parts(scale, form.scale)),
+        "tensor_scale": shared,
         "numbers": [
             {
                 "number": exact(number),
-                "divided": part,
-                "code": bits.hexadecimal(each, form.element),
-                "bits": " ".join(text for _, text in bits.parts(each, form.element)),
-                "element": exact(value),
-                "value": float(value) * float(scale),
+                "divided": float(number) / times if times else 0.0,
+                "code": bits.hexadecimal(code, form.element),
+                "bits": " ".join(text for _, text in bits.parts(code, form.element)),
+                "element": exact(codec.decode(code, form.element)),
+                "value": value,
             }
-            for number, part, each, value in zip(numbers, left, codes, values, strict=True)
+            for number, code, value in zip(numbers, codes, stored.decode().tolist(), strict=True)
         ],
     }
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from primer.cli.drawable import require
 from primer.cli.table import table
 from primer.errors import UsageError
 from primer.floats.codec import exponent_of, value
@@ -46,6 +45,8 @@ def of_run(options: Options) -> int:
 
     form = named(options.format) if options.format else None
     if options.plot:
+        from primer.cli.plots import require
+
         require(options.plot)
     run = load(options.run, runs_dir=options.runs_dir)
     if options.histogram:

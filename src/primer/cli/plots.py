@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
 
 def require(file: str | Path, flag: str = "--plot") -> None:
-    """UsageError for a file that is neither PNG nor SVG, SurroundingsError without matplotlib."""
+    """UsageError for a file that no picture can be drawn into, SurroundingsError without matplotlib.
+
+    To be called before what the picture shows is computed: rather said now than in some hours.
+    """
     path = Path(file)
     if path.suffix.lower() not in (".png", ".svg"):
         raise UsageError(f"{flag} writes .png or .svg, got {path.name!r}", hint=f"{flag}={path.stem}.png")
@@ -33,6 +36,14 @@ def require(file: str | Path, flag: str = "--plot") -> None:
         import matplotlib.figure  # noqa: F401
     except ImportError:
         raise missing_extra("matplotlib", "plots") from None
+    if not path.parent.is_dir():
+        raise UsageError(
+            f"{flag}: there is no folder {str(path.parent)!r}",
+            str(file),
+            f"mkdir -p {path.parent}, or another folder",
+        )
+    if path.is_dir():
+        raise UsageError(f"{flag}: this is a folder", str(file), f"{flag}={path / 'picture'}{path.suffix}")
 
 
 def save(curves: Sequence[Curve], file: str | Path, title: str = "") -> Path:

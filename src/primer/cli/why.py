@@ -128,7 +128,7 @@ def require_plots(options: Options) -> None:
     """Whether pictures can be drawn: rather said now than in some hours."""
     for flag, file in (("--plot", options.plot), ("--curves", options.curves)):
         if file:
-            from primer.cli.drawable import require
+            from primer.cli.plots import require
 
             require(file, flag)
 
