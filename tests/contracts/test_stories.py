@@ -466,7 +466,16 @@ def test_a_picture_into_a_folder_that_is_not_there(run: primer.Run, tmp_path: Pa
     pytest.importorskip("matplotlib")
     from primer.cli.main import main
 
-    assert main(["runs", "show", str(run.path), f"--plot={tmp_path}/none/c.png"]) == 3
+    assert main(["runs", "show", str(run.path), f"--plot={tmp_path}/none/c.png"]) == 2
+    assert f"mkdir -p {tmp_path}/none" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a folder that takes no files, as /proc")
+def test_a_picture_into_a_folder_that_takes_no_files(run: primer.Run, capsys) -> None:
+    pytest.importorskip("matplotlib")
+    from primer.cli.main import main
+
+    assert main(["runs", "show", str(run.path), "--plot=/proc/self/c.png"]) == 3
     assert "cannot be written" in capsys.readouterr().err
 
 
