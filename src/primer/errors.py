@@ -90,9 +90,9 @@ def missing_extra(package: str, extra: str) -> SurroundingsError:
     )
 
 
-def nearest(word: str, known: list[str]) -> str | None:
-    """The known word that `word` was probably meant to be, or None."""
+def nearest(word: str, known: list[str], cutoff: float = 0.5) -> str | None:
+    """The known word that `word` was probably meant to be, or None. cutoff: how alike they must be, up to 1."""
     import difflib
 
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(word, known, n=1, cutoff=cutoff)
     return close[0] if close else None

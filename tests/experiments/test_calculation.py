@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from primer.experiments.calculation import (
     Values,
     calculate,
     only,
+    planned,
 )
 
 NOISY = Calculation(
@@ -29,6 +31,7 @@ NOISY = Calculation(
     parts=(("short", "long"), (1, 1000)),
     of=lambda seed: noisy(seed),
     picture=Picture("steps", "way"),
+    seconds=0.3,
 )
 
 
@@ -135,3 +138,21 @@ def test_a_calculation_as_a_person_asks_it(
     told = json.loads(capsys.readouterr().out)
     assert told["calculation"] == "products"
     assert len(told["rows"]) == 18
+
+
+@pytest.mark.parametrize(
+    ("seeds", "minutes", "expected"), [(5, 0, 5), (5, 0.02, 4), (5, 1, 5), (5, 0.001, 2), (1, 0.001, 1)]
+)
+def test_a_plan_is_what_a_calculation_does(
+    seeds: int, minutes: float, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a clock on which each seed takes what is said of it."""
+    clock = [0.0]
+
+    def of(seed: int) -> Values:
+        clock[0] += NOISY.seconds
+        return noisy(seed)
+
+    monkeypatch.setattr("primer.experiments.calculation.time.monotonic", lambda: clock[0])
+    assert planned(NOISY, seeds, minutes)["seeds"] == expected
+    assert len(calculate(replace(NOISY, of=of), seeds, minutes=minutes).seeds) == expected

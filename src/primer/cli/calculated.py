@@ -9,28 +9,11 @@ from primer.cli.plan import about
 from primer.cli.table import table
 
 if TYPE_CHECKING:
-    from primer.experiments.calculation import Calculated, Calculation, Key, Quantity
-
-SECONDS = {"sums": 3.0, "softmax": 20.0, "products": 0.5}
-"""Of a seed, on one core of an AMD EPYC of 2026."""
-
-
-def planned(calculation: Calculation, seeds: int, minutes: float) -> dict[str, Any]:
-    """How long a calculation takes, as plain values; where there is a limit, with as many seeds as fit into it."""
-    each = SECONDS[calculation.name]
-    if minutes:
-        seeds = max(min(seeds, 2), min(seeds, int(minutes * 60 / each)))
-    return {
-        "calculation": calculation.name,
-        "question": calculation.question,
-        "seeds": seeds,
-        "seconds_a_seed": each,
-        "seconds_left": seeds * each,
-    }
+    from primer.experiments.calculation import Calculated, Key, Quantity
 
 
 def plan_in_words(plan: dict[str, Any]) -> str:
-    """The same for people."""
+    """What a calculation takes, for people."""
     seeds = plan["seeds"]
     return (
         f"{plan['question']}\nArithmetic: nothing is trained, nothing is kept. {seeds} seed{'s' * (seeds > 1)}: about "

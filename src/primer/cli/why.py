@@ -135,8 +135,8 @@ def require_plots(options: Options) -> None:
 
 def by_arithmetic(calculation: Calculation, arguments: Arguments[Options]) -> int:
     """Compute, and print what was found."""
-    from primer.cli.calculated import in_columns, plan_in_words, planned
-    from primer.experiments.calculation import calculate, only
+    from primer.cli.calculated import in_columns, plan_in_words
+    from primer.experiments.calculation import calculate, only, planned
 
     options = arguments.options
     if arguments.help:

@@ -116,6 +116,7 @@ SUMS = Calculation(
     parts=(("naive", "pairwise", "kahan"), SUMMED, TERMS),
     of=sums,
     picture=Picture("terms", "format", "method"),
+    seconds=2.0,
 )
 
 SOFTMAX = Calculation(
@@ -132,6 +133,7 @@ SOFTMAX = Calculation(
     parts=(("formula", "shifted", "online"), SOFTMAXED, SPREADS),
     of=softmaxes,
     picture=Picture("spread", "format", "method"),
+    seconds=12.0,
 )
 
 PRODUCTS = Calculation(
@@ -152,6 +154,7 @@ PRODUCTS = Calculation(
     of=products,
     predicted={"error": ("predicted", "bound")},
     picture=Picture("terms", "format"),
+    seconds=0.2,
 )
 
 CALCULATIONS = (SUMS, SOFTMAX, PRODUCTS)

@@ -58,6 +58,8 @@ class Calculation:
     of: Callable[[int], Values]
     """All rows, of one seed."""
     picture: Picture
+    seconds: float
+    """That a seed takes on one core of an AMD EPYC of 2026."""
     predicted: Mapping[str, tuple[str, str]] | None = None
     """Of a quantity, those that say what theory expects as a rule, and at worst: {"error": ("predicted", "bound")}."""
     seeds: int = 5
@@ -144,6 +146,20 @@ def calculate(
         if minutes and len(found) >= 2 and longest > minutes * 60:
             break
     return Calculated(calculation, tuple(range(len(found))), tuple(found))
+
+
+def planned(calculation: Calculation, seeds: int, minutes: float = 0.0) -> dict[str, Any]:
+    """How long it takes to `calculate`, as plain values."""
+    each = calculation.seconds
+    if minutes:
+        seeds = max(min(seeds, 2), min(seeds, int(minutes * 60 / each)))
+    return {
+        "calculation": calculation.name,
+        "question": calculation.question,
+        "seeds": seeds,
+        "seconds_a_seed": each,
+        "seconds_left": seeds * each,
+    }
 
 
 def only(found: Calculated, wanted: Sequence[str]) -> Calculated:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from fractions import Fraction
 from typing import Any, Literal, get_args
 
@@ -343,10 +342,10 @@ def named(text: str) -> Format:
         made = custom(int(exponent), int(mantissa), specials=kind, bias=given, name=name)
         same = (each for each in FORMATS.values() if replace(made, name=each.name, about=each.about) == each)
         return next(same, made)
-    close = get_close_matches(name, [*known, *ALIASES], n=1, cutoff=_CLOSE)
     raise UsageError(
         f"unknown number format {text!r}",
-        hint=close[0] if close else "primer float --formats, which lists them; or a split of your own: e3m4",
+        hint=nearest(name, [*known, *ALIASES], _CLOSE)
+        or "primer float --formats, which lists them; or a split of your own: e3m4",
     )
 
 
