@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from primer.kernels.attention import IMPLEMENTATIONS, attention, cpu
-from primer.kernels.attention.reference import causal_mask
+from primer.kernels.attention.visible import spans, visible_mask
 
 SHAPES = [(7, 7, 2, 2), (5, 9, 4, 2), (1, 6, 4, 1), (70, 70, 2, 1)]  # T, S, heads, key heads
 
@@ -76,9 +76,9 @@ def test_dropout_is_right_for_the_mask_that_was_drawn(monkeypatch: pytest.Monkey
         [mask[:, start : start + cpu.BLOCK, : start + cpu.BLOCK] for start in range(0, 70, cpu.BLOCK)]
     )
     monkeypatch.setattr(cpu, "keep_mask", lambda shape, p, like: next(rows))
-    found = cpu.attention(q, k, v, dropout=0.3)
+    found, _ = cpu.attention(q, k, v, dropout=0.3)
     scores = (q @ k.transpose(-2, -1)) * 8**-0.5
-    pattern = scores.masked_fill(~causal_mask(70, 70), -torch.inf).softmax(-1)
+    pattern = scores.masked_fill(~visible_mask(spans(70, 70, causal=True), 70), -torch.inf).softmax(-1)
     wanted = (pattern * mask.view(2, 2, 70, 70) / 0.7) @ v
     torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
     d_out = torch.randn_like(q)

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt64
+from jaxtyping import Bool, Float, Int, UInt64
 from torch import Tensor
 
 ROW = 256
@@ -35,3 +35,32 @@ def random_words(count: int) -> UInt64[Tensor, " count"]:
     """
     seed = int(torch.randint(2**63 - 1, ()))
     return torch.from_numpy(np.random.SFC64(seed).random_raw(count))
+
+
+GOLDEN, FIRST_FACTOR, SECOND_FACTOR = 0x9E3779B9, 0x7FEB352D, 0x846CA68B
+"""2³²/φ, by which counters go on; the factors of C. Wellons' hash `lowbias32`, which a search for little bias found."""
+
+
+def kept_at(
+    seed: int, heads: int, T: int, S: int, dropout: float, *, device: torch.device | None = None
+) -> Bool[Tensor, "N T S"]:
+    """Which of the weights of attention stay: a function of the seed and of where a weight is, so never stored.
+
+    Counter-based: head n's query t has the row number r = n·T + t and the key r' = mix(seed + mix(r)); its word number i
+    is mix(r' + i·golden), and the byte of word ⌊s/4⌋ with the number s mod 4 decides key s. It stays if the byte is at
+    least the threshold 256·dropout, which is rounded up or down at random, row by row (by word −1), so that in the mean
+    the chance is met. Every implementation draws these bits; this one is to be read, and to judge them by.
+    """
+    row = mixed(seed + mixed(torch.arange(heads * T, device=device)))[:, None]  # (N·T, 1)
+    threshold = int(dropout * 256) + (mixed(row - GOLDEN) < dropout * 256 % 1 * 2**32).long()
+    words = mixed(row + torch.arange(-(-S // 4), device=device) * GOLDEN)  # (N·T, S / 4)
+    drawn = words[..., None] >> torch.arange(0, 32, 8, device=device) & 255
+    return (drawn.flatten(-2)[:, :S] >= threshold).view(heads, T, S)
+
+
+def mixed(x: Int[Tensor, "..."]) -> Int[Tensor, "..."]:
+    """A hash of 32 bits (`lowbias32`): every bit of the result depends on every bit of x. The numbers are int64 ≥ 0."""
+    x = x & 0xFFFFFFFF
+    x = (x ^ x >> 16) * FIRST_FACTOR & 0xFFFFFFFF
+    x = (x ^ x >> 15) * SECOND_FACTOR & 0xFFFFFFFF
+    return x ^ x >> 16

@@ -1,10 +1,12 @@
 """Multi-head attention: project, attend in each head, put the heads side by side, project back."""
 
+from typing import Any
+
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from primer.kernels.attention import attention
-from primer.kernels.attention.reference import attention_scores, repeat_heads
+from primer.kernels.attention.reference import attention_scores, repeat_heads, softmax
 from primer.nn.cache import LayerCache
 from primer.nn.dropout import Dropout, dropout
 from primer.nn.norm import NormType, make_norm
@@ -64,11 +66,11 @@ class Heads(nn.Module):
     ) -> Float[Tensor, "B H T Dv"]:
         """The operator of `kernels/attention`, or its written-out form while someone looks at the pattern."""
         p = self.pattern_dropout if self.training else 0.0
-        how = {"causal": self.causal, "softmax_scale": self.softmax_scale, "seen": seen}
+        how: dict[str, Any] = {"causal": self.causal, "softmax_scale": self.softmax_scale, "seen": seen}
         if not (self.attn_scores.heard or self.pattern.heard):
-            return attention(q, k, v, dropout=p, **how)  # type: ignore[arg-type]
-        scores = self.attn_scores(attention_scores(q, k, **how))  # type: ignore[arg-type]
-        pattern = self.pattern(scores.softmax(dim=-1))  # (B, H, T, S)
+            return attention(q, k, v, dropout=p, **how)
+        scores = self.attn_scores(attention_scores(q, k, **how))
+        pattern = self.pattern(softmax(scores))  # (B, H, T, S)
         return (dropout(pattern, p) if p else pattern) @ repeat_heads(v, self.n_heads)
 
 

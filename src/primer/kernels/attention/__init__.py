@@ -5,52 +5,22 @@ down; `cpu` is for what the library has no fast kernel for on a CPU: dropout on 
 """
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn import functional as F
 
-from primer.kernels.attention import cpu, reference
+from primer.kernels.attention import cpu, library, reference
 
 SHORT = 64 * 64
 """Scores in a table that a CPU may as well write down."""
 
 Implementation = Literal["auto", "reference", "library", "cpu"]
 
-
-def library(
-    q: Float[Tensor, "B H T D"],
-    k: Float[Tensor, "B Hkv S D"],
-    v: Float[Tensor, "B Hkv S Dv"],
-    *,
-    causal: bool = True,
-    softmax_scale: float | None = None,
-    dropout: float = 0.0,
-    seen: Bool[Tensor, "B S"] | None = None,
-) -> Float[Tensor, "B H T Dv"]:
-    """torch's `scaled_dot_product_attention`, with the queries aligned to the last keys (see `causal_mask`)."""
-    T, S = q.shape[-2], k.shape[-2]
-    aligned = T == S and seen is None
-    mask = None if aligned or T == 1 or not causal else reference.causal_mask(T, S, q.device)
-    if seen is not None:
-        mask = seen[:, None, None] if mask is None else mask & seen[:, None, None]
-    return F.scaled_dot_product_attention(
-        q,
-        k,
-        v,
-        attn_mask=mask,
-        dropout_p=dropout,
-        is_causal=causal and aligned and T > 1,
-        scale=softmax_scale,
-        enable_gqa=k.shape[1] != q.shape[1],
-    )
-
-
-IMPLEMENTATIONS: dict[str, Callable[..., Tensor]] = {
+IMPLEMENTATIONS: dict[str, Callable[..., tuple[Tensor, Tensor | None]]] = {
     "reference": reference.attention,
-    "library": library,
+    "library": library.attention,
     "cpu": cpu.attention,
 }
 
@@ -61,16 +31,30 @@ def attention(
     v: Float[Tensor, "B Hkv S Dv"],
     *,
     causal: bool = True,
-    softmax_scale: float | None = None,
-    dropout: float = 0.0,
+    window: int | None = None,
+    document_ids: Int[Tensor, "B S"] | None = None,
     seen: Bool[Tensor, "B S"] | None = None,
+    softmax_scale: float | None = None,
+    soft_cap: float = 0.0,
+    dropout: float = 0.0,
+    dropout_seed: int | None = None,
+    return_lse: bool = False,
     implementation: Implementation = "auto",
-) -> Float[Tensor, "B H T Dv"]:
+) -> Any:  # Tensor, or with return_lse two of them
     """Each query's mean of the values, weighted by how well their keys match it (Vaswani et al. 2017, eq. 1).
 
-    `k` and `v` may have fewer heads than `q` (grouped queries); with `causal` the queries are the last T of the
-    S positions and see nothing later than themselves. `dropout` zeroes weights at random: 0 outside training.
-    `seen` says which positions hold a token: no query sees the others. Each row needs one that is seen.
+    `k` and `v` may have fewer heads than `q` (grouped queries). The queries are the last T of the S positions.
+    A query that may see no key gets zeros.
+
+    causal: a query sees nothing later than itself.
+    window: it sees itself and the window − 1 positions before it (without `causal`, as many after it).
+    document_ids: it sees its own document only: a run of equal ids. Several documents are packed in one row.
+    seen: which positions hold a token; no query sees the others.
+    softmax_scale: what scores are multiplied by; D^-½ unless given.
+    soft_cap: c > 0 bends scores to c·tanh(score / c).
+    dropout: the chance of each weight to be dropped; 0 outside training.
+    dropout_seed: the same seed drops the same weights, in every implementation but the library's; drawn if not given.
+    return_lse: also the log of each row's sum of exponentials, float32 (float64 for float64), which has no gradient.
     """
     chosen: str = implementation
     if implementation == "auto":
@@ -78,6 +62,22 @@ def attention(
             q.shape[2] * k.shape[2] <= SHORT and q.dtype.itemsize >= 4 and not torch.compiler.is_compiling()
         )
         chosen = "cpu" if q.device.type == "cpu" and (dropout or short) else "library"
-    return IMPLEMENTATIONS[chosen](
-        q, k, v, causal=causal, softmax_scale=softmax_scale, dropout=dropout, seen=seen
+    if dropout and dropout_seed is None:
+        dropout_seed = int(torch.randint(2**31, ()))
+    out, lse = IMPLEMENTATIONS[chosen](
+        q,
+        k,
+        v,
+        causal=causal,
+        window=window,
+        document_ids=document_ids,
+        seen=seen,
+        softmax_scale=softmax_scale,
+        soft_cap=soft_cap,
+        dropout=dropout,
+        dropout_seed=dropout_seed or 0,
     )
+    if not return_lse:
+        return out
+    assert lse is not None
+    return out, lse

@@ -12,10 +12,10 @@ slice to write into, `bmm` falls back to one small product a head, at a third of
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from primer.kernels.attention.reference import causal_mask, repeat_heads
+from primer.kernels.attention.reference import repeat_heads
 from primer.kernels.random import keep_mask
 
 BLOCK = 64
@@ -89,7 +89,7 @@ def blocks(T: int, S: int, causal: bool) -> list[tuple[int, int, int]]:
 
 def hidden_scores(queries: int, like: Tensor) -> Tensor:
     """What is added to the scores of a block and its own keys: −∞ where the key is the later one, else 0."""
-    hidden = ~causal_mask(queries, queries, like.device)
+    hidden = ~torch.ones(queries, queries, dtype=torch.bool, device=like.device).tril()
     return torch.zeros(queries, queries, dtype=like.dtype, device=like.device).masked_fill_(
         hidden, -torch.inf
     )
@@ -101,10 +101,14 @@ def attention(
     v: Float[Tensor, "B Hkv S Dv"],
     *,
     causal: bool = True,
-    softmax_scale: float | None = None,
-    dropout: float = 0.0,
+    window: int | None = None,
+    document_ids: Int[Tensor, "B S"] | None = None,
     seen: Bool[Tensor, "B S"] | None = None,
-) -> Float[Tensor, "B H T Dv"]:
+    softmax_scale: float | None = None,
+    soft_cap: float = 0.0,
+    dropout: float = 0.0,
+    dropout_seed: int = 0,
+) -> tuple[Float[Tensor, "B H T Dv"], Float[Tensor, "B H T"] | None]:
     """`reference.attention`; with dropout of the same mean, and another draw."""
     if torch.is_autocast_enabled("cpu"):  # products below would be in its dtype, forwards only
         q, k, v = (x.to(torch.get_autocast_dtype("cpu")) for x in (q, k, v))
@@ -116,4 +120,4 @@ def attention(
         unseen = torch.zeros_like(seen, dtype=q.dtype).masked_fill_(~seen, -torch.inf)
         unseen = unseen[:, None].repeat_interleave(H, dim=0)
     out: Tensor = BlockAttention.apply(*flat, unseen, causal, scale, dropout)  # type: ignore[no-untyped-call]
-    return out.view(B, H, T, v.shape[3])
+    return out.view(B, H, T, v.shape[3]), None
