@@ -38,7 +38,7 @@ def random_words(count: int) -> UInt64[Tensor, " count"]:
 
 
 GOLDEN, FIRST_FACTOR, SECOND_FACTOR = 0x9E3779B9, 0x7FEB352D, 0x846CA68B
-"""2³²/φ, by which counters go on; the factors of C. Wellons' hash `lowbias32`, which a search for little bias found."""
+"""2³²/φ, by which counters go on; the factors of C. Wellons' `lowbias32`, a hash found by search for little bias."""
 
 
 def kept_at(
