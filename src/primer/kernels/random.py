@@ -46,8 +46,8 @@ def kept_at(
 ) -> Bool[Tensor, "N T S"]:
     """Which of the weights of attention stay: a function of the seed and of where a weight is, so never stored.
 
-    Counter-based: head n's query t has the row number r = n·T + t and the key r' = mix(seed + mix(r)); its word number i
-    is mix(r' + i·golden), and the byte of word ⌊s/4⌋ with the number s mod 4 decides key s. It stays if the byte is at
+    Counter-based: head n's query t has the row number r = n·T + t and the key r' = mix(seed + mix(r)); word number i is
+    mix(r' + i·golden), and the byte of word ⌊s/4⌋ with the number s mod 4 decides key s. It stays if the byte is at
     least the threshold 256·dropout, which is rounded up or down at random, row by row (by word −1), so that in the mean
     the chance is met. Every implementation draws these bits; this one is to be read, and to judge them by.
     """
