@@ -31,6 +31,7 @@ VERBS = (
     "runs",
     "plan",
     "why",
+    "inspect",
     "float",
     "doctor",
 )
@@ -56,6 +57,7 @@ look
   runs list|show|compare|rm       what was trained here, with its curves
   plan [RECIPE]                   parameters, memory and minutes, before anything is trained
   why [QUESTION]                  what a choice is worth: trainings that differ in it, several seeds, an interval
+  inspect flash RUN               flash attention, a tile at a time, on a run's own queries and keys
   float [NUMBER]                  a number bit by bit, in every format; a run's numbers, and what a format makes of them
   doctor                          is this machine ready, how fast is it, does it compute rightly
 

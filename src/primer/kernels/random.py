@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, UInt64
+from jaxtyping import Bool, Float, Int, UInt8, UInt32, UInt64
 from torch import Tensor
 
 ROW = 256
@@ -52,10 +52,15 @@ def kept_at(
     the chance is met. Every implementation draws these bits; this one is to be read, and to judge them by.
     """
     row = mixed(seed + mixed(torch.arange(heads * T, device=device)))[:, None]  # (N·T, 1)
-    threshold = int(dropout * 256) + (mixed(row - GOLDEN) < dropout * 256 % 1 * 2**32).long()
+    threshold = int(dropout * 256) + raised(mixed(row - GOLDEN), dropout).long()
     words = mixed(row + torch.arange(-(-S // 4), device=device) * GOLDEN)  # (N·T, S / 4)
     drawn = words[..., None] >> torch.arange(0, 32, 8, device=device) & 255
     return (drawn.flatten(-2)[:, :S] >= threshold).view(heads, T, S)
+
+
+def raised(word: Int[Tensor, "..."], dropout: float) -> Bool[Tensor, "..."]:
+    """Whether a row's threshold is rounded up: where a random word is below what 256·dropout has behind its point."""
+    return word < dropout * 256 % 1 * 2**32
 
 
 def mixed(x: Int[Tensor, "..."]) -> Int[Tensor, "..."]:
@@ -64,3 +69,54 @@ def mixed(x: Int[Tensor, "..."]) -> Int[Tensor, "..."]:
     x = (x ^ x >> 16) * FIRST_FACTOR & 0xFFFFFFFF
     x = (x ^ x >> 15) * SECOND_FACTOR & 0xFFFFFFFF
     return x ^ x >> 16
+
+
+class KeptTiles:
+    """`kept_at` for a CPU, a tile at a time: the same bits, from words of 32 bits, in memory that is used again.
+
+    numpy's unsigned words wrap where the definition says `& 0xFFFFFFFF`. Four keys are the four bytes of a word as they
+    lie in the memory of a little-endian machine.
+    """
+
+    def __init__(self, seed: int, heads: int, T: int, dropout: float) -> None:
+        row = np.arange(heads * T, dtype=np.uint32)
+        spare = np.empty_like(row)
+        mix_in_place(row, spare)
+        row += np.uint32(seed & 0xFFFFFFFF)
+        mix_in_place(row, spare)
+        self.rows = torch.from_numpy(row.view(np.int32)).view(heads, T)
+        more = raised(torch.from_numpy(mix_in_place(row - np.uint32(GOLDEN), spare).astype(np.int64)), dropout)
+        # 0 to 256 is one threshold too many for a byte: "at least 1 to 256" is "more than 0 to 255".
+        least = int(dropout * 256)
+        self.stays = torch.gt if least else torch.ge
+        self.thresholds = (more.to(torch.uint8) + (least - 1 if least else 0)).view(heads, T)
+
+    def write(
+        self,
+        out: Float[Tensor, "N R K"],
+        rows: Int[Tensor, "N R"],
+        thresholds: UInt8[Tensor, "N R"],
+        first: int,
+        words: Int[Tensor, "2 _"],
+    ) -> Float[Tensor, "N R K"]:
+        """1 where a weight stays, else 0, for K keys from `first` on, and what parts of `rows` and `thresholds` say.
+
+        words: int32 memory for two words where a row needs one: N·R·⌈(K + 3) / 4⌉ each.
+        """
+        N, R, K = out.shape
+        skipped = first % 4
+        numbers = np.arange(first // 4, (first + K + 3) // 4, dtype=np.uint32) * np.uint32(GOLDEN)
+        drawn, spare = (each[: N * R * len(numbers)].view(N, R, -1) for each in words)
+        torch.add(rows[..., None], torch.from_numpy(numbers.view(np.int32)), out=drawn)  # broadcasts faster than numpy
+        mix_in_place(drawn.numpy().view(np.uint32), spare.numpy().view(np.uint32))
+        drawn = drawn.view(torch.uint8)[..., skipped : skipped + K]
+        return self.stays(drawn, thresholds[..., None], out=out)
+
+
+def mix_in_place(x: UInt32[np.ndarray, "..."], spare: UInt32[np.ndarray, "..."]) -> UInt32[np.ndarray, "..."]:
+    """`mixed`, written over x; `spare` is as large as x."""
+    for shift, factor in ((16, FIRST_FACTOR), (15, SECOND_FACTOR), (16, None)):
+        x ^= np.right_shift(x, np.uint32(shift), out=spare)
+        if factor is not None:
+            x *= np.uint32(factor)
+    return x

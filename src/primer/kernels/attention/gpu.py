@@ -1,9 +1,12 @@
-"""Attention on a GPU: the Triton kernels of `gpu_forward` and `gpu_backward`, their tiles, and autograd around them.
+"""Attention on a GPU: which kernel with which tiles, and autograd around them.
 
-Both are operators of torch.library, closed boxes that torch.compile leaves alone.
+Forward and backward are operators of torch.library, closed boxes that torch.compile leaves alone. On a Hopper GPU
+plain attention goes to `gpu_hopper` (Gluon); all else, and all other devices, to `gpu_forward` and `gpu_backward`
+(Triton); a few queries without a gradient to `gpu_decode`.
 """
 
 from functools import lru_cache
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -11,178 +14,168 @@ import triton
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from primer.errors import UsageError
-from primer.kernels.attention.gpu_backward import keys_backward, queries_backward, row_sums
-from primer.kernels.attention.gpu_forward import forward
-from primer.kernels.attention.gpu_launch import (
-    How,
-    Tiles,
-    is_hopper,
-    options,
-    padded,
-    precision,
-    readable,
-    tiled_by,
-)
+from primer.errors import SurroundingsError, UsageError
+from primer.kernels.attention import gpu_backward, gpu_decode, gpu_forward
+from primer.kernels.attention.gpu_launch import How, Tiles, padded
 from primer.kernels.attention.visible import Spans, queries_of_keys, spans
 
+WIDEST = 128
+"""Columns of a head that a tile can hold."""
+
+DECODE_ROWS = 64
+"""Queries of heads that share a key head, at most so many of which `gpu_decode` takes."""
+
 
 @lru_cache
-def forward_tiles(width: int, itemsize: int, extras: bool, hopper: bool) -> Tiles:
-    """By measurement on one H200. extras: dropout, a cap or padding, whose numbers need registers."""
+def forward_tiles(width: int, itemsize: int, plain: bool, capability: tuple[int, int]) -> Tiles:
+    """The fastest of those tried on an H200. Dropout and caps need registers: smaller tiles."""
     if itemsize == 4:
+        return Tiles(32, 32, 4, 2)
+    if capability[0] < 9:
         return Tiles(64, 32, 4, 2)
-    if not hopper:
-        return Tiles(64, 64, 4, 2)
-    if extras:
-        return Tiles(128, 64, 8, 3)
-    return Tiles(128, 128, 4, 2, specialize=True)
+    if width <= 64:
+        return Tiles(64, 128, 4, 2) if plain else Tiles(64, 64, 4, 3)
+    return Tiles(64, 64, 4, 3)
 
 
 @lru_cache
-def backward_tiles(width: int, itemsize: int, extras: bool, hopper: bool) -> Tiles:
-    """For `keys_backward`, likewise."""
-    if itemsize == 4 or not hopper:
-        return Tiles(32, 32, 4, 2)
-    return Tiles(64, 128, 8, 2) if width > 64 else Tiles(128, 128, 8, 2)
+def backward_tiles(
+    width: int, itemsize: int, plain: bool, capability: tuple[int, int]
+) -> tuple[Tiles, Tiles]:
+    """Likewise, for `keys_backward` and `queries_backward`."""
+    if itemsize == 4 or capability[0] < 9:
+        return Tiles(32, 32, 4, 2), Tiles(32, 32, 4, 2)
+    return Tiles(64, 64, 4, 2), Tiles(64, 64, 4, 2)
 
 
-def forward_pass(
+@lru_cache
+def hopper() -> tuple[ModuleType, ModuleType] | None:
+    """The kernels in Gluon, where this Triton has its words: it is experimental, and they change."""
+    try:
+        from primer.kernels.attention import gpu_hopper, gpu_hopper_backward
+    except (ImportError, AttributeError):
+        return None
+    return gpu_hopper, gpu_hopper_backward
+
+
+@lru_cache
+def capability(device: torch.device) -> tuple[int, int]:
+    """(9, 0) for a Hopper GPU; of Triton's interpreter, which runs on a CPU, that of none."""
+    return torch.cuda.get_device_capability(device) if device.type == "cuda" else (0, 0)
+
+
+def specialized(q: Tensor, seen: Tensor | None, how: How) -> tuple[ModuleType, ModuleType] | None:
+    """`gpu_hopper` and `gpu_hopper_backward`, where they can do what is asked."""
+    fits = q.element_size() == 2 and seen is None and how.plain
+    return hopper() if fits and capability(q.device) == (9, 0) else None
+
+
+def found_spans(first: Tensor | None, last: Tensor | None) -> Spans | None:
+    return None if first is None or last is None else Spans(first, last)
+
+
+@torch.library.custom_op("primer::attention", mutates_args=())
+def _attention(
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    visible: Spans | None,
+    first: Tensor | None,
+    last: Tensor | None,
     seen: Tensor | None,
-    how: How,
-    tiles: Tiles | None = None,
+    seed: Tensor,
+    causal: bool,
+    window: int,
+    softmax_scale: float,
+    soft_cap: float,
+    dropout: float,
 ) -> tuple[Tensor, Tensor]:
-    """Output (contiguous) and lse."""
-    (B, H, T, D), (Hkv, S, Dv) = q.shape, (k.shape[1], k.shape[2], v.shape[3])
-    extras = seen is not None or how.soft_cap > 0 or how.dropout > 0
-    tiles = tiles or forward_tiles(max(D, Dv), q.element_size(), extras, is_hopper(q))
-    q, k, v = readable(q), readable(k), readable(v)
-    out = q.new_empty(B, H, T, Dv)
-    lse = q.new_empty(B, H, T, dtype=torch.float32)
-    forward[(triton.cdiv(T, tiles.block_t), B * H)](
-        q_desc=tiled_by(q, tiles.block_t),
-        k_desc=tiled_by(k, tiles.block_s),
-        v_desc=tiled_by(v, tiles.block_s),
-        out_ptr=out,
-        lse_ptr=lse,
-        H=H,
-        group=H // Hkv,
-        T=T,
-        S=S,
-        ONE_LOOP=tiles.specialize,
-        BLOCK_T=tiles.block_t,
-        BLOCK_S=tiles.block_s,
-        D=padded(D),
-        DV=padded(Dv),
-        V_WIDTH=Dv,
-        PRECISION=precision(q.dtype),
-        SPECIALIZE=tiles.specialize,
-        num_warps=tiles.warps,
-        num_stages=tiles.stages,
-        **options(how, visible, seen, lse),
-    )
-    return out, lse
+    """Output and lse. first, last: where documents are packed, each query's `visible.spans`."""
+    how = How(causal, window, softmax_scale, soft_cap, dropout, int(seed) if dropout else 0)
+    visible, width = found_spans(first, last), padded(max(q.shape[-1], v.shape[-1]))
+    kernels = specialized(q, seen, how)
+    if kernels and width > 64:
+        return kernels[0].forward_pass(q, k, v, visible, how)
+    plain = how.plain and seen is None
+    tiles = forward_tiles(width, q.element_size(), plain, capability(q.device))
+    return gpu_forward.forward_pass(q, k, v, visible, seen, how, tiles)
 
 
-def backward_pass(
+@_attention.register_fake
+def _(q: Tensor, k: Tensor, v: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+    return q.new_empty(*q.shape[:3], v.shape[3]), q.new_empty(q.shape[:3], dtype=torch.float32)
+
+
+@torch.library.custom_op("primer::attention_backward", mutates_args=())
+def _attention_backward(
     d_out: Tensor,
     q: Tensor,
     k: Tensor,
     v: Tensor,
     out: Tensor,
     lse: Tensor,
-    visible: Spans | None,
+    first: Tensor | None,
+    last: Tensor | None,
     seen: Tensor | None,
-    how: How,
-    tiles: Tiles | None = None,
-    query_tiles: Tiles | None = None,
-    add_dq: bool = True,
+    seed: Tensor,
+    causal: bool,
+    window: int,
+    softmax_scale: float,
+    soft_cap: float,
+    dropout: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """dQ, dK and dV, contiguous. add_dq: dQ is added up in float32 by all blocks of keys; else by a kernel of its own."""
-    (B, H, T, D), (Hkv, S, Dv) = q.shape, (k.shape[1], k.shape[2], v.shape[3])
-    extras = seen is not None or how.soft_cap > 0 or how.dropout > 0
-    tiles = tiles or backward_tiles(max(D, Dv), q.element_size(), extras, is_hopper(q))
-    q, k, v, d_out = readable(q), readable(k), readable(v), readable(d_out)
-    delta = torch.empty_like(lse)
-    row_sums[(triton.cdiv(B * H * T, 64),)](
-        out, d_out, delta, B * H * T, *d_out.stride()[:3], H, T, WIDTH=Dv, DV=padded(Dv), BLOCK=64
-    )
-    dq = torch.zeros(q.shape, dtype=torch.float32, device=q.device) if add_dq else q.new_empty(q.shape)
-    dk, dv = k.new_empty(k.shape), v.new_empty(v.shape)
-    shared = {
-        "lse_ptr": lse,
-        "delta_ptr": delta,
-        "H": H,
-        "group": H // Hkv,
-        "T": T,
-        "S": S,
-        "softmax_scale": how.softmax_scale,
-        "D": padded(D),
-        "DV": padded(Dv),
-        "WIDTH": D,
-        "PRECISION": precision(q.dtype),
-    }
-    columns = None if visible is None else queries_of_keys(visible, S)
-    cut = how.causal or how.window > 0 or visible is not None or S % tiles.block_s != 0
-    keys_backward[(triton.cdiv(S, tiles.block_s), B * Hkv)](
-        q_desc=tiled_by(q, tiles.block_t),
-        k_desc=tiled_by(k, tiles.block_s),
-        v_desc=tiled_by(v, tiles.block_s),
-        d_out_desc=tiled_by(d_out, tiles.block_t),
-        dq_desc=tiled_by(dq, tiles.block_t),
-        dk_ptr=dk,
-        dv_ptr=dv,
-        CUT=cut,
-        ADD_DQ=add_dq,
-        BLOCK_T=tiles.block_t,
-        BLOCK_S=tiles.block_s,
-        V_WIDTH=Dv,
-        SPECIALIZE=tiles.specialize,
-        num_warps=tiles.warps,
-        num_stages=tiles.stages,
-        **shared,
-        **options(how, columns, seen, lse),
-    )
-    if add_dq:
-        return dq.to(q.dtype), dk, dv
-    tiles = query_tiles or tiles
-    queries_backward[(triton.cdiv(T, tiles.block_t), B * H)](
-        q_desc=tiled_by(q, tiles.block_t),
-        k_desc=tiled_by(k, tiles.block_s),
-        v_desc=tiled_by(v, tiles.block_s),
-        d_out_desc=tiled_by(d_out, tiles.block_t),
-        dq_ptr=dq,
-        CUT=how.causal or how.window > 0 or visible is not None or S % tiles.block_s != 0,
-        BLOCK_T=tiles.block_t,
-        BLOCK_S=tiles.block_s,
-        SPECIALIZE=tiles.specialize,
-        num_warps=tiles.warps,
-        num_stages=tiles.stages,
-        **shared,
-        **options(how, visible, seen, lse),
-    )
-    return dq, dk, dv
+    """dQ, dK and dV, contiguous."""
+    how = How(causal, window, softmax_scale, soft_cap, dropout, int(seed) if dropout else 0)
+    visible, width = found_spans(first, last), padded(max(q.shape[-1], v.shape[-1]))
+    delta = gpu_backward.rowsum(out, d_out)
+    kernels = specialized(q, seen, how)
+    if kernels and not torch.are_deterministic_algorithms_enabled():
+        columns = None if visible is None else queries_of_keys(visible, k.shape[2])
+        block_t = 64 if width > 64 else 128
+        return kernels[1].backward_pass(d_out, q, k, v, lse, delta, columns, how, block_t=block_t)
+    plain = how.plain and seen is None
+    tiles = backward_tiles(width, q.element_size(), plain, capability(q.device))
+    return gpu_backward.backward_pass(d_out, q, k, v, lse, delta, visible, seen, how, *tiles)
 
 
-class _Attention(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, q: Tensor, k: Tensor, v: Tensor, visible: Spans | None, seen: Tensor | None, how: How
-    ) -> Any:
-        out, lse = forward_pass(q, k, v, visible, seen, how)
-        ctx.save_for_backward(q, k, v, out, lse)
-        ctx.rest = (visible, seen, how)
-        ctx.mark_non_differentiable(lse)
-        return out, lse
+@_attention_backward.register_fake
+def _(d_out: Tensor, q: Tensor, k: Tensor, v: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
+    return q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape)
 
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
-        dq, dk, dv = backward_pass(grads[0], *ctx.saved_tensors, *ctx.rest)
-        return dq, dk, dv, None, None, None
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    q, k, v, first, last, seen, seed, *ctx.how = inputs
+    ctx.save_for_backward(q, k, v, *output, first, last, seen, seed)
+    ctx.mark_non_differentiable(output[1])
+
+
+def _backward(ctx: Any, d_out: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    return (*_attention_backward(d_out, *ctx.saved_tensors, *ctx.how), *(None,) * 9)
+
+
+_attention.register_autograd(_backward, setup_context=_keep)
+
+
+def check(q: Tensor, k: Tensor, v: Tensor, softmax_scale: float) -> None:
+    """What these kernels lack, as errors that say what has it."""
+    if q.device.type != "cuda" and not triton.knobs.runtime.interpret:
+        raise SurroundingsError(
+            "the kernels need a CUDA device", f"the queries are on {q.device}", "implementation='auto'"
+        )
+    if q.dtype not in (torch.float32, torch.float16, torch.bfloat16):
+        raise UsageError("the kernels know fp32, fp16 and bf16", f"{q.dtype}", "implementation='reference'")
+    step = 16 // q.element_size()
+    for name, x in (("k", k), ("v", v)):
+        width = x.shape[-1]
+        if width > WIDEST or width % step:
+            raise UsageError(
+                f"the kernels know head widths up to {WIDEST} that are multiples of {step}",
+                f"{name} is {width} wide",
+                "implementation='library'",
+            )
+    if softmax_scale <= 0:
+        raise UsageError(
+            "the kernels want a softmax_scale above 0", f"{softmax_scale:g}", "implementation='library'"
+        )
 
 
 def attention(
@@ -197,24 +190,36 @@ def attention(
     softmax_scale: float | None = None,
     soft_cap: float = 0.0,
     dropout: float = 0.0,
-    dropout_seed: int = 0,
+    dropout_seed: int | Tensor = 0,
 ) -> tuple[Float[Tensor, "B H T Dv"], Float[Tensor, "B H T"]]:
     """`reference.attention` with nothing of T × S in memory, forward and backward."""
-    if torch.is_autocast_enabled("cuda"):
-        q, k, v = (x.to(torch.get_autocast_dtype("cuda")) for x in (q, k, v))
+    if torch.is_autocast_enabled(q.device.type):
+        q, k, v = (x.to(torch.get_autocast_dtype(q.device.type)) for x in (q, k, v))
     scale = q.shape[-1] ** -0.5 if softmax_scale is None else softmax_scale
-    if scale <= 0:
-        raise UsageError("the kernels want a softmax_scale above 0", f"{scale:g}", "implementation='library'")
-    how = How(causal, window or 0, scale, soft_cap, dropout, dropout_seed)
-    visible = None
-    if document_ids is not None:
-        visible = spans(
-            q.shape[2],
-            k.shape[2],
-            causal=causal,
-            window=window,
-            document_ids=document_ids,
-            device=q.device,
+    check(q, k, v, scale)
+    T, group = q.shape[2], q.shape[1] // k.shape[1]
+    trained = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad)
+    if group * T <= DECODE_ROWS and not (trained or dropout or document_ids is not None or seen is not None):
+        return gpu_decode.decode(
+            q, k, v, causal=causal, window=window or 0, softmax_scale=scale, soft_cap=soft_cap
         )
-        visible = Spans(visible.first.contiguous(), visible.last.contiguous())
-    return _Attention.apply(q, k, v, visible, seen, how)
+    first = last = None
+    if document_ids is not None:
+        found = spans(T, k.shape[2], causal=causal, window=window, document_ids=document_ids, device=q.device)
+        first, last = (x.contiguous() for x in found)
+    seed = torch.as_tensor(dropout_seed)
+    out, lse = _attention(
+        q,
+        k,
+        v,
+        first,
+        last,
+        None if seen is None else seen.contiguous(),
+        seed,
+        causal,
+        window or 0,
+        scale,
+        soft_cap,
+        dropout,
+    )
+    return out, lse

@@ -3,28 +3,49 @@
     P = 2^(S − lse),   dV = Pᵀ·dO,   dP = dO·Vᵀ,   dS = P ∘ (dP − delta),   dQ = dS·K,   dK = dSᵀ·Q
 
 with delta = rowsum(dO ∘ O), which is rowsum(dP ∘ P). `keys_backward` keeps a block of keys on the chip while queries
-come by. Its scores are transposed, Sᵀ and Pᵀ: so they leave one product as the registers of the next.
-There is one loop, cut tiles and whole ones alike: a second loop makes the assembler wait after every product.
+come by; its scores are transposed, Sᵀ and Pᵀ, so that they leave one product as the registers of the next.
+`queries_backward` keeps queries, while keys come by. Two kernels make seven products where five would do, but none
+waits to add to what another adds to, and the sums have one order: the same bits every time.
+
+Each has one loop, cut tiles and whole ones alike: a second loop makes the assembler wait after every product.
+EXACT: for float32, lse is subtracted before log₂e is multiplied by, which rounds less, and costs an instruction.
 """
 
 from typing import no_type_check
 
+import torch
 import triton
 import triton.language as tl
+from torch import Tensor
 
+from primer.kernels.attention.gpu_launch import (
+    How,
+    Tiles,
+    extras,
+    padded,
+    precision,
+    readable,
+    spans_and_scale,
+    tiled_by,
+)
 from primer.kernels.attention.gpu_tiles import LOG2E, capped, kept, keys_of_queries, queries_of_keys
+from primer.kernels.attention.visible import Spans
+from primer.kernels.attention.visible import queries_of_keys as transposed
 
 
 @triton.jit
 @no_type_check
-def row_sums(out_ptr, d_out_ptr, delta_ptr, rows, so_b, so_h, so_t, H, T, WIDTH: tl.constexpr, DV: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
+def row_sums(
+    out_ptr, d_out_ptr, delta_ptr, rows, d_out_b, d_out_h, d_out_t, H, T,
+    WIDTH: tl.constexpr, DV: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
     """delta: Σ dO ∘ O of each row, in float32. `out` is contiguous, dO has strides."""
     row = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     d = tl.arange(0, DV)
     there = (row < rows)[:, None] & (d < WIDTH)[None, :]
     b, h, t = row // T // H, row // T % H, row % T
     out = tl.load(out_ptr + row[:, None] * WIDTH + d, mask=there, other=0.0).to(tl.float32)
-    at = b * so_b + h * so_h + t * so_t
+    at = b * d_out_b + h * d_out_h + t * d_out_t
     d_out = tl.load(d_out_ptr + at[:, None] + d, mask=there, other=0.0).to(tl.float32)
     tl.store(delta_ptr + row, tl.sum(out * d_out, 1), mask=row < rows)
 
@@ -32,15 +53,15 @@ def row_sums(out_ptr, d_out_ptr, delta_ptr, rows, so_b, so_h, so_t, H, T, WIDTH:
 @triton.jit(do_not_specialize=["seed"])
 @no_type_check
 def keys_backward(
-    q_desc, k_desc, v_desc, d_out_desc, dq_desc, dk_ptr, dv_ptr, lse_ptr, delta_ptr,
+    q_desc, k_desc, v_desc, d_out_desc, dk_ptr, dv_ptr, lse_ptr, delta_ptr,
     first_ptr, last_ptr, seen_ptr,
     H, group, T, S, window, scale, softmax_scale, cap, seed, whole, fraction, kept_share,
     CAUSAL: tl.constexpr, WINDOW: tl.constexpr, SPANS: tl.constexpr, SEEN: tl.constexpr,
-    CAP: tl.constexpr, DROPOUT: tl.constexpr, CUT: tl.constexpr, ADD_DQ: tl.constexpr,
+    CAP: tl.constexpr, DROPOUT: tl.constexpr, CUT: tl.constexpr, EXACT: tl.constexpr,
     BLOCK_T: tl.constexpr, BLOCK_S: tl.constexpr, D: tl.constexpr, DV: tl.constexpr,
-    WIDTH: tl.constexpr, V_WIDTH: tl.constexpr, PRECISION: tl.constexpr, SPECIALIZE: tl.constexpr,
+    WIDTH: tl.constexpr, V_WIDTH: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """dK and dV of a block of keys; with ADD_DQ its share of dQ is added to `dq_desc` (float32), by whoever is ready."""
+    """dK and dV of a block of keys of one key head."""
     head = tl.program_id(1)
     Hkv = H // group
     b, hkv = head // Hkv, head % Hkv
@@ -59,24 +80,25 @@ def keys_backward(
         there = tl.load(seen_ptr + b.to(tl.int64) * S + s, mask=s < S, other=0) != 0
     dk = tl.zeros([BLOCK_S, D], tl.float32)
     dv = tl.zeros([BLOCK_S, DV], tl.float32)
-    for step in tl.range(
-        0, blocks * group, warp_specialize=SPECIALIZE
-    ):  # of every head that shares these keys
+    for step in range(blocks * group):  # of every head that shares these keys
         h = hkv * group + step // blocks
         begin = (low + step % blocks) * BLOCK_T
         t = begin + tl.arange(0, BLOCK_T)
         row = (b * H + h) * T + t
         q = q_desc.load([b, h, begin, 0]).reshape(BLOCK_T, D)
         lse = tl.load(lse_ptr + row, mask=t < T, other=-float("inf"))
-        lse = tl.where(
-            lse == -float("inf"), float("inf"), lse * LOG2E
-        )  # a row that sees nothing weighs nothing
+        lse = tl.where(lse == -float("inf"), float("inf"), lse)  # a row that sees nothing weighs nothing
+        delta = tl.load(delta_ptr + row, mask=t < T, other=0.0)
+        begins = tl.zeros([BLOCK_S, BLOCK_T], tl.float32)
         if CAP:
             bent = capped(tl.dot(k, q.T, input_precision=PRECISION) * scale)  # (BLOCK_S, BLOCK_T): transposed
-            p = tl.exp2(cap * bent - lse[None, :])
-        else:
-            scores = tl.zeros([BLOCK_S, BLOCK_T], tl.float32) - (lse / scale)[None, :]
-            p = tl.exp2(tl.dot(k, q.T, scores, input_precision=PRECISION) * scale)
+            p = tl.exp2(cap * bent - (lse * LOG2E)[None, :])
+        elif EXACT:
+            scores = tl.dot(k, q.T, input_precision=PRECISION)
+            p = tl.exp2((scores * softmax_scale - lse[None, :]) * LOG2E)
+        else:  # −lse is where the products' sum begins: it needs no registers of its own
+            scores = tl.dot(k, q.T, begins - (lse / softmax_scale)[None, :], input_precision=PRECISION)
+            p = tl.exp2(scores * scale)
         if CUT:
             p = tl.where((t[None, :] >= first[:, None]) & (t[None, :] <= last[:, None]), p, 0.0)
         if SEEN:
@@ -88,20 +110,17 @@ def keys_backward(
             dv = tl.dot(dropped.to(d_out.dtype), d_out, dv, input_precision=PRECISION)
         else:
             dv = tl.dot(p.to(d_out.dtype), d_out, dv, input_precision=PRECISION)
-        delta = tl.load(delta_ptr + row, mask=t < T, other=0.0)
-        if DROPOUT:
+        if DROPOUT or EXACT:
             dp = tl.dot(v, d_out.T, input_precision=PRECISION)
-            ds = p * (tl.where(stays, dp * (1.0 / kept_share), 0.0) - delta[None, :])
+            if DROPOUT:
+                dp = tl.where(stays, dp * (1.0 / kept_share), 0.0)
+            ds = p * (dp - delta[None, :])
         else:
-            less = tl.zeros([BLOCK_S, BLOCK_T], tl.float32) - delta[None, :]
-            ds = p * tl.dot(v, d_out.T, less, input_precision=PRECISION)
+            ds = p * tl.dot(v, d_out.T, begins - delta[None, :], input_precision=PRECISION)
         if CAP:
             ds *= 1.0 - bent * bent
         ds = ds.to(q.dtype)
         dk = tl.dot(ds, q, dk, input_precision=PRECISION)
-        if ADD_DQ:
-            dq = tl.dot(ds.T, k, input_precision=PRECISION) * softmax_scale
-            dq_desc.atomic_add([b, h, begin, 0], dq.reshape(1, 1, BLOCK_T, D))
     d = tl.arange(0, D)
     at = (head.to(tl.int64) * S + s)[:, None]
     tl.store(
@@ -119,9 +138,9 @@ def queries_backward(
     q_desc, k_desc, v_desc, d_out_desc, dq_ptr, lse_ptr, delta_ptr, first_ptr, last_ptr, seen_ptr,
     H, group, T, S, window, scale, softmax_scale, cap, seed, whole, fraction, kept_share,
     CAUSAL: tl.constexpr, WINDOW: tl.constexpr, SPANS: tl.constexpr, SEEN: tl.constexpr,
-    CAP: tl.constexpr, DROPOUT: tl.constexpr, CUT: tl.constexpr,
+    CAP: tl.constexpr, DROPOUT: tl.constexpr, CUT: tl.constexpr, EXACT: tl.constexpr,
     BLOCK_T: tl.constexpr, BLOCK_S: tl.constexpr, D: tl.constexpr, DV: tl.constexpr,
-    WIDTH: tl.constexpr, PRECISION: tl.constexpr, SPECIALIZE: tl.constexpr,
+    WIDTH: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """dQ of a block of queries, summed in one order: the same bits every time."""
     block = tl.num_programs(0) - 1 - tl.program_id(0) if CAUSAL else tl.program_id(0)
@@ -138,18 +157,20 @@ def queries_backward(
     q = q_desc.load([b, h, start, 0]).reshape(BLOCK_T, D)
     d_out = d_out_desc.load([b, h, start, 0]).reshape(BLOCK_T, DV)
     lse = tl.load(lse_ptr + row, mask=t < T, other=-float("inf"))
-    lse = tl.where(lse == -float("inf"), float("inf"), lse * LOG2E)
+    lse = tl.where(lse == -float("inf"), float("inf"), lse)
     delta = tl.load(delta_ptr + row, mask=t < T, other=0.0)
     dq = tl.zeros([BLOCK_T, D], tl.float32)
-    for begin in tl.range(lowest // BLOCK_S * BLOCK_S, highest + 1, BLOCK_S, warp_specialize=SPECIALIZE):
+    for begin in range(lowest // BLOCK_S * BLOCK_S, highest + 1, BLOCK_S):
         k = k_desc.load([b, hkv, begin, 0]).reshape(BLOCK_S, D)
         scores = tl.dot(q, k.T, input_precision=PRECISION)  # (BLOCK_T, BLOCK_S)
         s = begin + tl.arange(0, BLOCK_S)
         if CAP:
             bent = capped(scores * scale)
-            p = tl.exp2(cap * bent - lse[:, None])
+            p = tl.exp2(cap * bent - (lse * LOG2E)[:, None])
+        elif EXACT:
+            p = tl.exp2((scores * softmax_scale - lse[:, None]) * LOG2E)
         else:
-            p = tl.exp2(scores * scale - lse[:, None])
+            p = tl.exp2(scores * scale - (lse * LOG2E)[:, None])
         if CUT:
             p = tl.where((s[None, :] >= first[:, None]) & (s[None, :] <= last[:, None]), p, 0.0)
         if SEEN:
@@ -168,3 +189,68 @@ def queries_backward(
     tl.store(
         dq_ptr + at, (dq * softmax_scale).to(dq_ptr.dtype.element_ty), mask=(t < T)[:, None] & (d < WIDTH)
     )
+
+
+def backward_pass(
+    d_out: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    lse: Tensor,
+    delta: Tensor,
+    visible: Spans | None,
+    seen: Tensor | None,
+    how: How,
+    key_tiles: Tiles,
+    query_tiles: Tiles,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """dQ, dK and dV, contiguous."""
+    (B, H, T, D), (Hkv, S, Dv) = q.shape, (k.shape[1], k.shape[2], v.shape[3])
+    dq, dk, dv = q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape)
+    q, k, v, d_out = readable(q), readable(k), readable(v), readable(d_out)
+    masked = how.causal or how.window > 0 or visible is not None
+
+    def shared(tiles: Tiles, spans: Spans | None) -> dict[str, object]:
+        return {
+            "q_desc": tiled_by(q, tiles.block_t),
+            "k_desc": tiled_by(k, tiles.block_s),
+            "v_desc": tiled_by(v, tiles.block_s),
+            "d_out_desc": tiled_by(d_out, tiles.block_t),
+            "lse_ptr": lse,
+            "delta_ptr": delta,
+            "H": H,
+            "group": H // Hkv,
+            "T": T,
+            "S": S,
+            "softmax_scale": how.softmax_scale,
+            "EXACT": q.dtype == torch.float32,
+            "CUT": masked or S % tiles.block_s != 0,
+            "BLOCK_T": tiles.block_t,
+            "BLOCK_S": tiles.block_s,
+            "D": padded(D),
+            "DV": padded(Dv),
+            "WIDTH": D,
+            "PRECISION": precision(),
+            "num_warps": tiles.warps,
+            "num_stages": tiles.stages,
+            **spans_and_scale(how, spans, lse),
+            **extras(how, seen, lse),
+        }
+
+    columns = None if visible is None else transposed(visible, S)
+    keys_backward[(triton.cdiv(S, key_tiles.block_s), B * Hkv)](
+        dk_ptr=dk, dv_ptr=dv, V_WIDTH=Dv, **shared(key_tiles, columns)
+    )
+    queries_backward[(triton.cdiv(T, query_tiles.block_t), B * H)](dq_ptr=dq, **shared(query_tiles, visible))
+    return dq, dk, dv
+
+
+def rowsum(out: Tensor, d_out: Tensor) -> Tensor:
+    """delta, (B, H, T), of an output that is contiguous."""
+    B, H, T, Dv = out.shape
+    d_out = readable(d_out)
+    delta = out.new_empty(B, H, T, dtype=torch.float32)
+    row_sums[(triton.cdiv(B * H * T, 64),)](
+        out, d_out, delta, B * H * T, *d_out.stride()[:3], H, T, WIDTH=Dv, DV=padded(Dv), BLOCK=64
+    )
+    return delta

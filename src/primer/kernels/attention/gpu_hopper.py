@@ -23,7 +23,8 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 )
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
-from primer.kernels.attention.gpu_launch import How, options, padded, readable
+from primer.kernels.attention.gpu_tiles import keys_of_queries
+from primer.kernels.attention.gpu_launch import How, padded, readable, spans_and_scale
 from primer.kernels.attention.visible import Spans
 
 ROWS = gl.constexpr(64)
@@ -112,7 +113,7 @@ def _consumer(q_s, k_s, v_s, q_full, k_full, k_free, v_full, v_free, group, out_
     OUT: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, DV, 16])
     LEFT: gl.constexpr = WINDOW or SPANS
     t = start + group * ROWS + gl.arange(0, ROWS, gl.SliceLayout(1, SCORES))
-    first, last = _keys_of_queries(t, b, first_ptr, last_ptr, T, S, window, CAUSAL, WINDOW, SPANS)
+    first, last = keys_of_queries(t, b, first_ptr, last_ptr, T, S, window, CAUSAL, WINDOW, SPANS)
     m = gl.full([ROWS], -float("inf"), gl.float32, gl.SliceLayout(1, SCORES))
     l = gl.zeros([ROWS], gl.float32, gl.SliceLayout(1, SCORES))
     acc = gl.zeros([ROWS, DV], gl.float32, OUT)
@@ -161,26 +162,6 @@ def _consumer(q_s, k_s, v_s, q_full, k_full, k_free, v_full, v_free, group, out_
 
 @gluon.jit
 @no_type_check
-def _keys_of_queries(t, b, first_ptr, last_ptr, T, S, window,
-                     CAUSAL: gl.constexpr, WINDOW: gl.constexpr, SPANS: gl.constexpr):  # fmt: skip
-    """As in `gpu_tiles`."""
-    if SPANS:
-        at = b * T + gl.minimum(t, T - 1)
-        first, last = gl.load(first_ptr + at), gl.load(last_ptr + at)
-    else:
-        position = t + (S - T)
-        first, last = t * 0, t * 0 + (S - 1)
-        if CAUSAL:
-            last = gl.minimum(position, last)
-        if WINDOW:
-            first = gl.maximum(position - window + 1, first)
-            if not CAUSAL:
-                last = gl.minimum(position + window - 1, last)
-    return first, last
-
-
-@gluon.jit
-@no_type_check
 def forward(q_desc, k_desc, v_desc, out_ptr, lse_ptr, first_ptr, last_ptr, H, group, T, S, window, scale,
             CAUSAL: gl.constexpr, WINDOW: gl.constexpr, SPANS: gl.constexpr,
             BLOCK_S: gl.constexpr, D: gl.constexpr, DV: gl.constexpr, V_WIDTH: gl.constexpr, STAGES: gl.constexpr):  # fmt: skip
@@ -194,8 +175,8 @@ def forward(q_desc, k_desc, v_desc, out_ptr, lse_ptr, first_ptr, last_ptr, H, gr
     hkv = h // group
     start = block * (2 * ROWS)
     stop = gl.minimum(start + 2 * ROWS, T)
-    lowest, all_last = _keys_of_queries(start, b, first_ptr, last_ptr, T, S, window, CAUSAL, WINDOW, SPANS)
-    all_first, highest = _keys_of_queries(
+    lowest, all_last = keys_of_queries(start, b, first_ptr, last_ptr, T, S, window, CAUSAL, WINDOW, SPANS)
+    all_first, highest = keys_of_queries(
         stop - 1, b, first_ptr, last_ptr, T, S, window, CAUSAL, WINDOW, SPANS
     )
     begin = lowest // BLOCK_S * BLOCK_S
@@ -225,6 +206,10 @@ def forward(q_desc, k_desc, v_desc, out_ptr, lse_ptr, first_ptr, last_ptr, H, gr
         mbarrier.init(v_free.index(i), count=2)
     gl.warp_specialize(
         [
+            (_producer, (
+                q_desc, k_desc, v_desc, q_s, k_s, v_s, q_full, k_full, k_free, v_full, v_free,
+                b, h, hkv, start, begin, tiles, BLOCK_S, STAGES,
+            )),
             (_consumer, (
                 q_s, k_s, v_s, q_full, k_full, k_free, v_full, v_free, 0, out_ptr, lse_ptr, first_ptr, last_ptr,
                 b, head, T, S, window, scale, start, begin, tiles, cut_tiles, whole_tiles,
@@ -235,13 +220,9 @@ def forward(q_desc, k_desc, v_desc, out_ptr, lse_ptr, first_ptr, last_ptr, H, gr
                 b, head, T, S, window, scale, start, begin, tiles, cut_tiles, whole_tiles,
                 CAUSAL, WINDOW, SPANS, BLOCK_S, D, DV, V_WIDTH, STAGES,
             )),
-            (_producer, (
-                q_desc, k_desc, v_desc, q_s, k_s, v_s, q_full, k_full, k_free, v_full, v_free,
-                b, h, hkv, start, begin, tiles, BLOCK_S, STAGES,
-            )),
         ],
-        [4, 1],
-        [240, 24],
+        [4, 4],
+        [240, 240],
     )  # fmt: skip
 
 
@@ -268,7 +249,6 @@ def forward_pass(
     q, k, v = readable(q), readable(k), readable(v)
     out = q.new_empty(B, H, T, Dv)
     lse = q.new_empty(B, H, T, dtype=torch.float32)
-    shared = options(how, visible, None, lse)
     forward[(triton.cdiv(T, 2 * ROWS.value), B * H)](
         q_desc=descriptor(q, ROWS.value, padded(D)),
         k_desc=descriptor(k, block_s, padded(D)),
@@ -285,10 +265,6 @@ def forward_pass(
         V_WIDTH=Dv,
         STAGES=stages,
         num_warps=4,
-        **{name: shared[name] for name in SHARED},
+        **spans_and_scale(how, visible, lse),
     )
     return out, lse
-
-
-SHARED = ("first_ptr", "last_ptr", "window", "scale", "CAUSAL", "WINDOW", "SPANS")
-"""Of the arguments that the kernels of this room have in common, those that this one has."""

@@ -25,8 +25,9 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 )
 from triton.language.core import ir
 
-from primer.kernels.attention.gpu_hopper import SHARED, descriptor
-from primer.kernels.attention.gpu_launch import How, options, padded, readable
+from primer.kernels.attention.gpu_hopper import descriptor
+from primer.kernels.attention.gpu_launch import How, padded, readable, spans_and_scale
+from primer.kernels.attention.gpu_tiles import queries_of_keys
 from primer.kernels.attention.visible import Spans
 
 ROWS = gl.constexpr(64)
@@ -44,100 +45,109 @@ def add_to_memory(descriptor: Any, at: Any, shared: Any, _semantic: Any = None) 
 
 @gluon.jit
 @no_type_check
-def _producer(q_desc, k_desc, v_desc, d_out_desc, q_s, k_s, v_s, d_out_s, kv_full, q_full, d_out_full, free,
-              b, hkv, group, start, low, blocks, BLOCK_T: gl.constexpr, STAGES: gl.constexpr):  # fmt: skip
+def _producer(q_desc, k_desc, v_desc, d_out_desc, q_s, k_s, v_s, d_out_s, lse_s, delta_s, kv_full, q_full, d_out_full, free,
+              lse_ptr, delta_ptr, b, hkv, H, group, T, softmax_scale, start, low, blocks,
+              BLOCK_T: gl.constexpr, STAGES: gl.constexpr):  # fmt: skip
+    """Lets K and V come; for each step Q and dO, and the numbers −lse and −delta of its rows.
+
+    lse is divided by the scale, as scores are before they have it. A row that sees nothing has −∞: its weights are 0.
+    """
+    columns = gl.arange(0, BLOCK_T, gl.BlockedLayout([1], [32], [4], [0]))
     if blocks > 0:
         mbarrier.expect(kv_full, k_desc.block_type.nbytes + v_desc.block_type.nbytes)
         tma.async_copy_global_to_shared(k_desc, [b, hkv, start, 0], kv_full, k_s)
         tma.async_copy_global_to_shared(v_desc, [b, hkv, start, 0], kv_full, v_s)
-    for i in range(blocks * group):
-        place, turn = i % STAGES, (i // STAGES) & 1
-        h = hkv * group + i // blocks
-        t = (low + i % blocks) * BLOCK_T
-        mbarrier.wait(free.index(place), turn ^ 1)
-        mbarrier.expect(q_full.index(place), q_desc.block_type.nbytes)
-        tma.async_copy_global_to_shared(q_desc, [b, h, t, 0], q_full.index(place), q_s.index(place))
-        mbarrier.expect(d_out_full.index(place), d_out_desc.block_type.nbytes)
-        tma.async_copy_global_to_shared(
-            d_out_desc, [b, h, t, 0], d_out_full.index(place), d_out_s.index(place)
-        )
+    i = 0
+    for h in range(hkv * group, (hkv + 1) * group):  # every head that shares these keys
+        for block in range(low, low + blocks):
+            place, turn = i % STAGES, (i // STAGES) & 1
+            begin = block * BLOCK_T
+            mbarrier.wait(free.index(place), turn ^ 1)
+            mbarrier.expect(q_full.index(place), q_desc.block_type.nbytes)
+            tma.async_copy_global_to_shared(q_desc, [b, h, begin, 0], q_full.index(place), q_s.index(place))
+            mbarrier.expect(d_out_full.index(place), d_out_desc.block_type.nbytes)
+            tma.async_copy_global_to_shared(
+                d_out_desc, [b, h, begin, 0], d_out_full.index(place), d_out_s.index(place)
+            )
+            t = begin + columns
+            row = (b * H + h) * T + t
+            lse = gl.load(lse_ptr + row, mask=t < T, other=-float("inf"))
+            delta = gl.load(delta_ptr + row, mask=t < T, other=0.0)
+            lse_s.index(place).store(gl.where(lse == -float("inf"), lse, lse * (-1.0 / softmax_scale)))
+            delta_s.index(place).store(-delta)
+            mbarrier.arrive(q_full.index(place), count=1)
+            i += 1
 
 
 @gluon.jit
 @no_type_check
-def _negated_lse(lse_ptr, row, t, T, softmax_scale, BLOCK_T: gl.constexpr, SCORES: gl.constexpr):
-    """Where Sᵀ begins: −lse, as scores are before they are scaled; −∞ for a row that sees nothing or is not there."""
-    lse = gl.load(lse_ptr + row, mask=t < T, other=-float("inf"))
-    begin = gl.where(lse == -float("inf"), -float("inf"), lse * (-1.0 / softmax_scale))
-    return gl.zeros([ROWS, BLOCK_T], gl.float32, SCORES) + begin[None, :]
-
-
-@gluon.jit
-@no_type_check
-def _consumer(q_s, k_s, v_s, d_out_s, ds_s, dq_s, kv_full, q_full, d_out_full, free, ds_full, ds_free, dq_desc,
-              WHICH: gl.constexpr, dk_ptr, dv_ptr, lse_ptr, delta_ptr, first_ptr, last_ptr,
-              b, hkv, H, group, T, S, window, scale, softmax_scale, start, low, blocks,
+def _consumer(q_s, k_s, v_s, d_out_s, lse_s, delta_s, ds_s, dq_s, kv_full, q_full, d_out_full, free, ds_full, ds_free,
+              dq_desc, dk_ptr, dv_ptr, first_ptr, last_ptr, b, hkv, Hkv, group, T, S, window, scale, softmax_scale,
+              start, low, blocks, WHICH: gl.constexpr,
               CAUSAL: gl.constexpr, WINDOW: gl.constexpr, SPANS: gl.constexpr, CUT: gl.constexpr,
               BLOCK_T: gl.constexpr, BLOCK_S: gl.constexpr, D: gl.constexpr, DV: gl.constexpr,
               WIDTH: gl.constexpr, V_WIDTH: gl.constexpr, STAGES: gl.constexpr):  # fmt: skip
+    """64 keys of a head: dK and dV, and half of the columns of what the block of keys adds to dQ."""
     SCORES: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, BLOCK_T, 16])
     KEYS: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, D, 16])
     VALUES: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, DV, 16])
     HALF: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, D // 2, 16])
+    ROW: gl.constexpr = gl.SliceLayout(0, SCORES)
     s = start + WHICH * ROWS + gl.arange(0, ROWS, gl.SliceLayout(1, SCORES))
-    first, last = _queries_of_keys(s, b, first_ptr, last_ptr, T, S, window, CAUSAL, WINDOW, SPANS)
-    columns = gl.arange(0, BLOCK_T, gl.SliceLayout(0, SCORES))
+    first, last = queries_of_keys(s, b, first_ptr, last_ptr, T, S, window, CAUSAL, WINDOW, SPANS)
     k = k_s.reshape([BLOCK_S, D])
     mine = k.slice(WHICH * ROWS, ROWS, dim=0)
     v = v_s.reshape([BLOCK_S, DV]).slice(WHICH * ROWS, ROWS, dim=0)
     half = k.slice(WHICH * (D // 2), D // 2, dim=1)
+    ds_mine = ds_s.slice(WHICH * ROWS, ROWS, dim=0)
     dq_half = dq_s.index(WHICH)
     dk = gl.zeros([ROWS, D], gl.float32, KEYS)
     dv = gl.zeros([ROWS, DV], gl.float32, VALUES)
-    steps = blocks * group
-    if steps > 0:
+    if blocks > 0:
         mbarrier.wait(kv_full, 0)
-        for i in range(steps):
+    i = 0
+    for h in range(hkv * group, (hkv + 1) * group):  # every head that shares these keys
+        for block in range(low, low + blocks):
             place, turn = i % STAGES, (i // STAGES) & 1
-            h = hkv * group + i // blocks
-            t = (low + i % blocks) * BLOCK_T + columns
-            row = (b * H + h) * T + t
-            scores = _negated_lse(lse_ptr, row, t, T, softmax_scale, BLOCK_T, SCORES)
-            delta = gl.load(delta_ptr + row, mask=t < T, other=0.0)
-            dp = gl.zeros([ROWS, BLOCK_T], gl.float32, SCORES) - delta[None, :]
-            mbarrier.wait(q_full.index(place), turn)
+            begin = block * BLOCK_T
             q = q_s.index(place).reshape([BLOCK_T, D])
-            scores = warpgroup_mma(mine, q.permute([1, 0]), scores, is_async=True)
-            mbarrier.wait(d_out_full.index(place), turn)
             d_out = d_out_s.index(place).reshape([BLOCK_T, DV])
+            nothing = gl.zeros([ROWS, BLOCK_T], gl.float32, SCORES)
+            mbarrier.wait(q_full.index(place), turn)
+            scores = nothing + lse_s.index(place).load(ROW)[None, :]
+            scores = warpgroup_mma(mine, q.permute([1, 0]), scores, is_async=True)
+            dp = nothing + delta_s.index(place).load(ROW)[None, :]
+            mbarrier.wait(d_out_full.index(place), turn)
             dp = warpgroup_mma(v, d_out.permute([1, 0]), dp, is_async=True)
             scores = warpgroup_mma_wait(1, deps=[scores])
             p = gl.exp2(scores * scale)
             if CUT:
+                t = begin + gl.arange(0, BLOCK_T, ROW)
                 p = gl.where((t[None, :] >= first[:, None]) & (t[None, :] <= last[:, None]), p, 0.0)
             weights = gl.convert_layout(p.to(q_s.dtype), gl.DotOperandLayout(0, VALUES, 2))
             dv = warpgroup_mma(weights, d_out, dv, is_async=True)
             dp = warpgroup_mma_wait(1, deps=[dp])
             ds = (p * dp).to(q_s.dtype)
             mbarrier.wait(ds_free, (i & 1) ^ 1)
-            ds_s.slice(WHICH * ROWS, ROWS, dim=0).store(ds)
+            ds_mine.store(ds)
             fence_async_shared()
             mbarrier.arrive(ds_full, count=1)
             mbarrier.wait(ds_full, i & 1)
-            dk = warpgroup_mma(ds_s.slice(WHICH * ROWS, ROWS, dim=0), q, dk, is_async=True)
             dq = gl.zeros([BLOCK_T, D // 2], gl.float32, HALF)
             dq = warpgroup_mma(ds_s.permute([1, 0]), half, dq, use_acc=False, is_async=True)
-            dq, dk, dv, _ = warpgroup_mma_wait(0, deps=[dq, dk, dv, weights])
+            dk = warpgroup_mma(ds_mine, q, dk, is_async=True)
+            tma.store_wait(0)  # the dQ before this one has left shared memory
+            dq, dv, _ = warpgroup_mma_wait(1, deps=[dq, dv, weights])
+            dq_half.reshape([BLOCK_T, D // 2]).store(dq)
+            fence_async_shared()
+            add_to_memory(dq_desc, [b, h, begin, WHICH * (D // 2)], dq_half)
+            dk = warpgroup_mma_wait(0, deps=[dk])
             mbarrier.arrive(ds_free, count=1)
             mbarrier.arrive(free.index(place), count=1)
-            tma.store_wait(0)
-            dq_half.reshape([BLOCK_T, D // 2]).store(dq * softmax_scale)
-            fence_async_shared()
-            at = (low + i % blocks) * BLOCK_T
-            add_to_memory(dq_desc, [b, h, at, WHICH * (D // 2)], dq_half)
-        tma.store_wait(0)
-    _write(dk_ptr, dk * softmax_scale, start + WHICH * ROWS, b * (H // group) + hkv, S, WIDTH, D, KEYS)
-    _write(dv_ptr, dv, start + WHICH * ROWS, b * (H // group) + hkv, S, V_WIDTH, DV, VALUES)
+            i += 1
+    tma.store_wait(0)
+    _write(dk_ptr, dk * softmax_scale, start + WHICH * ROWS, b * Hkv + hkv, S, WIDTH, D, KEYS)
+    _write(dv_ptr, dv, start + WHICH * ROWS, b * Hkv + hkv, S, V_WIDTH, DV, VALUES)
 
 
 @gluon.jit
@@ -148,26 +158,6 @@ def _write(ptr, x, start, head, S, WIDTH: gl.constexpr, D: gl.constexpr, LAYOUT:
     at = (head * S + s).to(gl.int64)[:, None] * WIDTH + d[None, :]
     there = (s < S)[:, None] if WIDTH == D else (s < S)[:, None] & (d < WIDTH)[None, :]
     gl.store(ptr + at, x.to(ptr.dtype.element_ty), mask=there)
-
-
-@gluon.jit
-@no_type_check
-def _queries_of_keys(s, b, first_ptr, last_ptr, T, S, window,
-                     CAUSAL: gl.constexpr, WINDOW: gl.constexpr, SPANS: gl.constexpr):  # fmt: skip
-    """As in `gpu_tiles`."""
-    if SPANS:
-        at = b * S + gl.minimum(s, S - 1)
-        first, last = gl.load(first_ptr + at), gl.load(last_ptr + at)
-    else:
-        t = s - (S - T)
-        first, last = s * 0, s * 0 + (T - 1)
-        if CAUSAL:
-            first = gl.maximum(t, first)
-        if WINDOW:
-            last = gl.minimum(t + window - 1, last)
-            if not CAUSAL:
-                first = gl.maximum(t - window + 1, first)
-    return gl.where(s < S, first, T), last
 
 
 @gluon.jit
@@ -183,8 +173,8 @@ def keys_backward(q_desc, k_desc, v_desc, d_out_desc, dq_desc, dk_ptr, dv_ptr, l
     b, hkv = head // Hkv, head % Hkv
     start = gl.program_id(0) * BLOCK_S
     end = gl.minimum(start + BLOCK_S, S) - 1
-    lowest, _ = _queries_of_keys(start, b, first_ptr, last_ptr, T, S, window, CAUSAL, WINDOW, SPANS)
-    _, highest = _queries_of_keys(end, b, first_ptr, last_ptr, T, S, window, CAUSAL, WINDOW, SPANS)
+    lowest, _ = queries_of_keys(start, b, first_ptr, last_ptr, T, S, window, CAUSAL, WINDOW, SPANS)
+    _, highest = queries_of_keys(end, b, first_ptr, last_ptr, T, S, window, CAUSAL, WINDOW, SPANS)
     low = lowest // BLOCK_T
     blocks = gl.maximum((highest + BLOCK_T) // BLOCK_T - low, 0)
 
@@ -194,6 +184,8 @@ def keys_backward(q_desc, k_desc, v_desc, d_out_desc, dq_desc, dk_ptr, dv_ptr, l
     )
     k_s = gl.allocate_shared_memory(k_desc.dtype, k_desc.block_type.shape, k_desc.layout)
     v_s = gl.allocate_shared_memory(v_desc.dtype, v_desc.block_type.shape, v_desc.layout)
+    lse_s = gl.allocate_shared_memory(gl.float32, [STAGES, BLOCK_T], gl.SwizzledSharedLayout(1, 1, 1, [0]))
+    delta_s = gl.allocate_shared_memory(gl.float32, [STAGES, BLOCK_T], gl.SwizzledSharedLayout(1, 1, 1, [0]))
     ds_s = gl.allocate_shared_memory(q_desc.dtype, [BLOCK_S, BLOCK_T], DS)
     dq_s = gl.allocate_shared_memory(gl.float32, [2] + dq_desc.block_type.shape, dq_desc.layout)
     kv_full = gl.allocate_shared_memory(gl.int64, [1], mbarrier.MBarrierLayout())
@@ -206,30 +198,28 @@ def keys_backward(q_desc, k_desc, v_desc, d_out_desc, dq_desc, dk_ptr, dv_ptr, l
     mbarrier.init(ds_full, count=2)
     mbarrier.init(ds_free, count=2)
     for i in gl.static_range(STAGES):
-        mbarrier.init(q_full.index(i), count=1)
+        mbarrier.init(q_full.index(i), count=2)  # by the copy engine, and by who writes the rows' numbers
         mbarrier.init(d_out_full.index(i), count=1)
         mbarrier.init(free.index(i), count=2)
     gl.warp_specialize(
         [
-            (_consumer, (
-                q_s, k_s, v_s, d_out_s, ds_s, dq_s, kv_full, q_full, d_out_full, free, ds_full, ds_free, dq_desc,
-                0, dk_ptr, dv_ptr, lse_ptr, delta_ptr, first_ptr, last_ptr,
-                b, hkv, H, group, T, S, window, scale, softmax_scale, start, low, blocks,
-                CAUSAL, WINDOW, SPANS, CUT, BLOCK_T, BLOCK_S, D, DV, WIDTH, V_WIDTH, STAGES,
-            )),
-            (_consumer, (
-                q_s, k_s, v_s, d_out_s, ds_s, dq_s, kv_full, q_full, d_out_full, free, ds_full, ds_free, dq_desc,
-                1, dk_ptr, dv_ptr, lse_ptr, delta_ptr, first_ptr, last_ptr,
-                b, hkv, H, group, T, S, window, scale, softmax_scale, start, low, blocks,
-                CAUSAL, WINDOW, SPANS, CUT, BLOCK_T, BLOCK_S, D, DV, WIDTH, V_WIDTH, STAGES,
-            )),
             (_producer, (
-                q_desc, k_desc, v_desc, d_out_desc, q_s, k_s, v_s, d_out_s, kv_full, q_full, d_out_full, free,
-                b, hkv, group, start, low, blocks, BLOCK_T, STAGES,
+                q_desc, k_desc, v_desc, d_out_desc, q_s, k_s, v_s, d_out_s, lse_s, delta_s, kv_full, q_full, d_out_full, free,
+                lse_ptr, delta_ptr, b, hkv, H, group, T, softmax_scale, start, low, blocks, BLOCK_T, STAGES,
+            )),
+            (_consumer, (
+                q_s, k_s, v_s, d_out_s, lse_s, delta_s, ds_s, dq_s, kv_full, q_full, d_out_full, free, ds_full, ds_free,
+                dq_desc, dk_ptr, dv_ptr, first_ptr, last_ptr, b, hkv, Hkv, group, T, S, window, scale, softmax_scale,
+                start, low, blocks, 0, CAUSAL, WINDOW, SPANS, CUT, BLOCK_T, BLOCK_S, D, DV, WIDTH, V_WIDTH, STAGES,
+            )),
+            (_consumer, (
+                q_s, k_s, v_s, d_out_s, lse_s, delta_s, ds_s, dq_s, kv_full, q_full, d_out_full, free, ds_full, ds_free,
+                dq_desc, dk_ptr, dv_ptr, first_ptr, last_ptr, b, hkv, Hkv, group, T, S, window, scale, softmax_scale,
+                start, low, blocks, 1, CAUSAL, WINDOW, SPANS, CUT, BLOCK_T, BLOCK_S, D, DV, WIDTH, V_WIDTH, STAGES,
             )),
         ],
-        [4, 1],
-        [240, 24],
+        [4, 4],
+        [240, 240],
     )  # fmt: skip
 
 
@@ -246,14 +236,13 @@ def backward_pass(
     block_t: int = 64,
     stages: int = 2,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """dQ in float32, dK and dV; all contiguous."""
+    """dQ, dK and dV, contiguous. The parts of dQ are added as they come: its last bits differ from call to call."""
     (B, H, T, D), (Hkv, S, Dv) = q.shape, (k.shape[1], k.shape[2], v.shape[3])
     q, k, v, d_out = readable(q), readable(k), readable(v), readable(d_out)
     dq = torch.zeros(q.shape, dtype=torch.float32, device=q.device)
     dk, dv = k.new_empty(k.shape), v.new_empty(v.shape)
     block_s = 2 * ROWS.value
     ds = gl.bfloat16 if q.dtype == torch.bfloat16 else gl.float16
-    shared = options(how, columns, None, lse)
     keys_backward[(triton.cdiv(S, block_s), B * Hkv)](
         q_desc=descriptor(q, block_t, padded(D)),
         k_desc=descriptor(k, block_s, padded(D)),
@@ -279,6 +268,6 @@ def backward_pass(
         STAGES=stages,
         DS=gl.NVMMASharedLayout.get_default_for([block_s, block_t], ds),
         num_warps=4,
-        **{name: shared[name] for name in SHARED},
+        **spans_and_scale(how, columns, lse),
     )
-    return dq, dk, dv
+    return torch.mul(dq, how.softmax_scale, out=q.new_empty(q.shape)), dk, dv

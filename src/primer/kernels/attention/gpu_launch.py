@@ -1,4 +1,4 @@
-"""What it takes to start a kernel of this room: tensors that the copy engine can read, and the arguments all share."""
+"""What it takes to start a kernel of this room: tensors that the copy engine can read, and the arguments that all share."""
 
 from typing import Any, NamedTuple
 
@@ -9,16 +9,16 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 from primer.kernels.attention.visible import Spans
 
 LOG2E = 1.4426950408889634
+"""Kernels work in base 2: e^x is 2^(x·log₂e), and 2^x is one instruction."""
 
 
 class Tiles(NamedTuple):
-    """Queries and keys in a tile, groups of 32 threads that share it, tiles on their way, and whether roles are split."""
+    """Queries and keys in a tile, groups of 32 threads that share it, and how many tiles are on their way at once."""
 
     block_t: int
     block_s: int
     warps: int
     stages: int
-    specialize: bool = False
 
 
 class How(NamedTuple):
@@ -31,6 +31,11 @@ class How(NamedTuple):
     dropout: float
     seed: int
 
+    @property
+    def plain(self) -> bool:
+        """Whether weights are the softmax of scores, and nothing else happens to them."""
+        return not (self.soft_cap or self.dropout)
+
 
 def padded(width: int) -> int:
     """A power of two, as tiles are; what lies beyond the head's width is read as 0."""
@@ -38,7 +43,7 @@ def padded(width: int) -> int:
 
 
 def readable(x: Tensor) -> Tensor:
-    """x where the copy engine can read it: rows of adjacent numbers, each beginning at a multiple of 16 bytes."""
+    """x as the copy engine can read it: rows of adjacent numbers, each beginning at a multiple of 16 bytes."""
     aligned = x.data_ptr() % 16 == 0 and all(
         stride * x.element_size() % 16 == 0 for stride in x.stride()[:-1]
     )
@@ -50,34 +55,35 @@ def tiled_by(x: Tensor, rows: int) -> TensorDescriptor:
     return TensorDescriptor(x, list(x.shape), list(x.stride()), [1, 1, rows, padded(x.shape[3])])
 
 
-def options(how: How, visible: Spans | None, seen: Tensor | None, placeholder: Tensor) -> dict[str, Any]:
-    """Arguments that all kernels have in common."""
-    threshold = how.dropout * 256
+def spans_and_scale(how: How, visible: Spans | None, placeholder: Tensor) -> dict[str, Any]:
+    """Arguments of every kernel. A kernel that does not read a pointer gets `placeholder`."""
     return {
         "first_ptr": placeholder if visible is None else visible.first,
         "last_ptr": placeholder if visible is None else visible.last,
-        "seen_ptr": placeholder if seen is None else seen.view(torch.int8),
         "window": how.window,
         "scale": how.softmax_scale / how.soft_cap if how.soft_cap else how.softmax_scale * LOG2E,
+        "CAUSAL": how.causal,
+        "WINDOW": how.window > 0,
+        "SPANS": visible is not None,
+    }
+
+
+def extras(how: How, seen: Tensor | None, placeholder: Tensor) -> dict[str, Any]:
+    """Arguments of the kernels that know padding, caps and dropout."""
+    threshold = how.dropout * 256  # what `kernels.random.kept_at` compares a byte with
+    return {
+        "seen_ptr": placeholder if seen is None else seen.view(torch.int8),
         "cap": how.soft_cap * LOG2E,
         "seed": how.seed,
         "whole": int(threshold),
         "fraction": int(threshold % 1 * 2**32),
         "kept_share": 1.0 - how.dropout,
-        "CAUSAL": how.causal,
-        "WINDOW": how.window > 0,
-        "SPANS": visible is not None,
         "SEEN": seen is not None,
         "CAP": how.soft_cap > 0,
         "DROPOUT": how.dropout > 0,
     }
 
 
-def precision(dtype: torch.dtype) -> str:
-    """Products of float32: three of tf32, which is as exact, or one where the user allows it."""
+def precision() -> str:
+    """Products of float32 numbers: three of tf32, which is as exact, or one where the user allows it."""
     return "tf32" if torch.backends.cuda.matmul.allow_tf32 else "tf32x3"
-
-
-def is_hopper(x: Tensor) -> bool:
-    """Whether x lies on an H100, H200 or GH200."""
-    return x.device.type == "cuda" and torch.cuda.get_device_capability(x.device) == (9, 0)
