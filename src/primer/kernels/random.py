@@ -97,20 +97,32 @@ class KeptTiles:
         rows: Int[Tensor, "N R"],
         thresholds: UInt8[Tensor, "N R"],
         first: int,
-        words: Int[Tensor, "2 _"],
+        words: "Words",
     ) -> Float[Tensor, "N R K"]:
-        """1 where a weight stays, else 0, for K keys from `first` on, and what parts of `rows` and `thresholds` say.
+        """1 where a weight stays, else 0, for K keys from `first` on; `rows` and `thresholds` are parts of these here."""
+        K = out.shape[2]
+        begin, end = first // 4, (first + K + 3) // 4
+        drawn, spare, summed, eight_bits = words.views(*rows.shape, end - begin)
+        numbers = np.arange(begin, end, dtype=np.uint32) * np.uint32(GOLDEN)
+        torch.add(rows[..., None], torch.from_numpy(numbers.view(np.int32)), out=summed)  # faster than numpy's
+        mix_in_place(drawn, spare)
+        return self.stays(eight_bits[..., first % 4 : first % 4 + K], thresholds[..., None], out=out)
 
-        words: int32 memory for two words where a row needs one: N·R·⌈(K + 3) / 4⌉ each.
-        """
-        N, R, K = out.shape
-        skipped = first % 4
-        numbers = np.arange(first // 4, (first + K + 3) // 4, dtype=np.uint32) * np.uint32(GOLDEN)
-        drawn, spare = (each[: N * R * len(numbers)].view(N, R, -1) for each in words)
-        torch.add(rows[..., None], torch.from_numpy(numbers.view(np.int32)), out=drawn)  # broadcasts faster than numpy
-        mix_in_place(drawn.numpy().view(np.uint32), spare.numpy().view(np.uint32))
-        drawn = drawn.view(torch.uint8)[..., skipped : skipped + K]
-        return self.stays(drawn, thresholds[..., None], out=out)
+
+class Words:
+    """Memory for the words of a tile: `count` of them, and as many to compute with. Views are made once."""
+
+    def __init__(self, count: int) -> None:
+        self.memory = np.empty((2, count), dtype=np.uint32)
+        self.known: dict[tuple[int, ...], tuple[np.ndarray, np.ndarray, Tensor, Tensor]] = {}
+
+    def views(self, *shape: int) -> tuple[np.ndarray, np.ndarray, Tensor, Tensor]:
+        """Both, in this shape, and the first of them as tensors: of signed words and of bytes."""
+        if shape not in self.known:
+            drawn, spare = self.memory[:, : math.prod(shape)].reshape(2, *shape)
+            summed = torch.from_numpy(drawn.view(np.int32))
+            self.known[shape] = drawn, spare, summed, summed.view(torch.uint8)
+        return self.known[shape]
 
 
 def mix_in_place(x: UInt32[np.ndarray, "..."], spare: UInt32[np.ndarray, "..."]) -> UInt32[np.ndarray, "..."]:

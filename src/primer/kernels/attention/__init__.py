@@ -1,27 +1,60 @@
 """One operator, several implementations, one signature: `attention(q, k, v, …, implementation=…)`.
 
-`reference` is equation 1, to be read; `library` is torch's fused kernel, which never writes the T × S table
-down; `cpu` is for what the library has no fast kernel for on a CPU: dropout on the weights, and short sequences.
+`reference` is equation 1, to be read, and the judge; `tiled` is flash attention in plain torch, to be understood;
+`cpu` and `gpu` are fast where torch is not; `library` and its kinds are what torch brings. `auto` chooses.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn.attention import SDPBackend
 
-from primer.kernels.attention import cpu, library, reference
+from primer.errors import UsageError, missing_extra, nearest
+from primer.kernels.attention import cpu, library, reference, tiled
+from primer.kernels.attention.checks import check
 
 SHORT = 64 * 64
 """Scores in a table that a CPU may as well write down."""
 
-Implementation = Literal["auto", "reference", "library", "cpu"]
+Implementation = Literal[
+    "auto",
+    "reference",
+    "tiled",
+    "cpu",
+    "gpu",
+    "library",
+    "library_flash",
+    "library_efficient",
+    "library_cudnn",
+    "library_math",
+    "flex",
+]
+
+
+def triton_kernels(*tensors: Tensor, **how: Any) -> tuple[Tensor, Tensor | None]:
+    """The Triton kernels, imported when they are first asked for: the rest works without Triton."""
+    try:
+        from primer.kernels.attention import gpu as kernels
+    except ImportError:
+        raise missing_extra("triton", "gpu") from None
+    return kernels.attention(*tensors, **how)
+
 
 IMPLEMENTATIONS: dict[str, Callable[..., tuple[Tensor, Tensor | None]]] = {
     "reference": reference.attention,
-    "library": library.attention,
+    "tiled": tiled.attention,
     "cpu": cpu.attention,
+    "gpu": triton_kernels,
+    "library": library.attention,
+    "library_flash": partial(library.attention, backend=SDPBackend.FLASH_ATTENTION),
+    "library_efficient": partial(library.attention, backend=SDPBackend.EFFICIENT_ATTENTION),
+    "library_cudnn": partial(library.attention, backend=SDPBackend.CUDNN_ATTENTION),
+    "library_math": partial(library.attention, backend=SDPBackend.MATH),
+    "flex": library.flex,
 }
 
 
@@ -56,6 +89,16 @@ def attention(
     dropout_seed: the same seed drops the same weights, in every implementation but the library's; drawn if not given.
     return_lse: also the log of each row's sum of exponentials, float32 (float64 for float64), which has no gradient.
     """
+    check(
+        q,
+        k,
+        v,
+        window=window,
+        document_ids=document_ids,
+        seen=seen,
+        soft_cap=soft_cap,
+        dropout=dropout,
+    )
     chosen: str = implementation
     if implementation == "auto":
         short = (
@@ -64,6 +107,13 @@ def attention(
         chosen = "cpu" if q.device.type == "cpu" and (dropout or short) else "library"
     if dropout and dropout_seed is None:
         dropout_seed = int(torch.randint(2**31, ()))
+    if chosen not in IMPLEMENTATIONS:
+        meant = nearest(chosen, [*IMPLEMENTATIONS, "auto"])
+        raise UsageError(
+            f"no implementation is called {chosen!r}",
+            "attention(…, implementation=…)",
+            f"{meant!r}" if meant else ", ".join(IMPLEMENTATIONS),
+        )
     out, lse = IMPLEMENTATIONS[chosen](
         q,
         k,
@@ -79,5 +129,6 @@ def attention(
     )
     if not return_lse:
         return out
-    assert lse is not None
+    if lse is None:
+        raise UsageError(f"{chosen} does not give lse", "return_lse=True", "implementation='gpu' or 'cpu'")
     return out, lse

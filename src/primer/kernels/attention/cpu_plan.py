@@ -79,5 +79,5 @@ def pieces(
     begins, _ = document_bounds(document_ids)
     for row, own in enumerate(begins):
         for first, end in pairwise([*own.unique_consecutive().tolist(), S]):
-            if end > S - T:
-                yield slice(row, row + 1), slice(max(0, first - S + T), end - S + T), slice(first, end)
+            queries = slice(max(0, first - S + T), max(0, end - S + T))
+            yield slice(row, row + 1), queries, slice(first, end)

@@ -1,6 +1,5 @@
 """Work that is shared by threads of Python's, each with its share of torch's own."""
 
-from collections import deque
 from collections.abc import Callable, Iterable
 from threading import Thread
 from typing import TypeVar
@@ -16,20 +15,20 @@ def share(work: Callable[[Item, Place], None], items: Iterable[Item], places: li
 
     torch's own threads meet after every operation, and wait for the slowest, and for what has one thread only.
     """
-    todo, failed = deque(items), list[BaseException]()
+    todo, failed = iter(list(items)), list[BaseException]()  # of a list: threads may share its iterator
     threads = torch.get_num_threads()
 
     def take_turns(place: Place) -> None:
         if len(places) > 1:
             torch.set_num_threads(max(1, threads // len(places)))
-        try:
-            with torch.no_grad():
-                while todo and not failed:
-                    work(todo.popleft(), place)
-        except IndexError:
-            raise
-        except BaseException as error:
-            failed.append(error)
+        with torch.no_grad():
+            for item in todo:
+                try:
+                    work(item, place)
+                except BaseException as error:
+                    failed.append(error)
+                if failed:
+                    return
 
     others = [Thread(target=take_turns, args=(place,)) for place in places[1:]]
     for other in others:

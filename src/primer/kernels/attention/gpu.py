@@ -48,6 +48,11 @@ def backward_tiles(
     return Tiles(64, 64, 4, 2), Tiles(64, 64, 4, 2)
 
 
+def hopper_block(width: int) -> int:
+    """Queries in a tile of `gpu_hopper_backward`: what registers have room for."""
+    return 64 if width > 64 else 128
+
+
 @lru_cache
 def hopper() -> tuple[ModuleType, ModuleType] | None:
     """The kernels in Gluon, where this Triton has its words: it is experimental, and they change."""
@@ -130,8 +135,7 @@ def _attention_backward(
     kernels = specialized(q, seen, how)
     if kernels and not torch.are_deterministic_algorithms_enabled():
         columns = None if visible is None else queries_of_keys(visible, k.shape[2])
-        block_t = 64 if width > 64 else 128
-        return kernels[1].backward_pass(d_out, q, k, v, lse, delta, columns, how, block_t=block_t)
+        return kernels[1].backward_pass(d_out, q, k, v, lse, delta, columns, how, block_t=hopper_block(width))
     plain = how.plain and seen is None
     tiles = backward_tiles(width, q.element_size(), plain, capability(q.device))
     return gpu_backward.backward_pass(d_out, q, k, v, lse, delta, visible, seen, how, *tiles)

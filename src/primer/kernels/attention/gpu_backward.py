@@ -26,11 +26,15 @@ from primer.kernels.attention.gpu_launch import (
     precision,
     readable,
     spans_and_scale,
+    launch,
     tiled_by,
 )
 from primer.kernels.attention.gpu_tiles import LOG2E, capped, kept, keys_of_queries, queries_of_keys
 from primer.kernels.attention.visible import Spans
 from primer.kernels.attention.visible import queries_of_keys as transposed
+
+ROWS = 64
+"""Rows that a program of `row_sums` takes."""
 
 
 @triton.jit
@@ -89,16 +93,14 @@ def keys_backward(
         lse = tl.load(lse_ptr + row, mask=t < T, other=-float("inf"))
         lse = tl.where(lse == -float("inf"), float("inf"), lse)  # a row that sees nothing weighs nothing
         delta = tl.load(delta_ptr + row, mask=t < T, other=0.0)
-        begins = tl.zeros([BLOCK_S, BLOCK_T], tl.float32)
+        scores = tl.dot(k, q.T, input_precision=PRECISION)  # (BLOCK_S, BLOCK_T): transposed
         if CAP:
-            bent = capped(tl.dot(k, q.T, input_precision=PRECISION) * scale)  # (BLOCK_S, BLOCK_T): transposed
+            bent = capped(scores * scale)
             p = tl.exp2(cap * bent - (lse * LOG2E)[None, :])
         elif EXACT:
-            scores = tl.dot(k, q.T, input_precision=PRECISION)
             p = tl.exp2((scores * softmax_scale - lse[None, :]) * LOG2E)
-        else:  # −lse is where the products' sum begins: it needs no registers of its own
-            scores = tl.dot(k, q.T, begins - (lse / softmax_scale)[None, :], input_precision=PRECISION)
-            p = tl.exp2(scores * scale)
+        else:
+            p = tl.exp2(scores * scale - (lse * LOG2E)[None, :])
         if CUT:
             p = tl.where((t[None, :] >= first[:, None]) & (t[None, :] <= last[:, None]), p, 0.0)
         if SEEN:
@@ -110,13 +112,10 @@ def keys_backward(
             dv = tl.dot(dropped.to(d_out.dtype), d_out, dv, input_precision=PRECISION)
         else:
             dv = tl.dot(p.to(d_out.dtype), d_out, dv, input_precision=PRECISION)
-        if DROPOUT or EXACT:
-            dp = tl.dot(v, d_out.T, input_precision=PRECISION)
-            if DROPOUT:
-                dp = tl.where(stays, dp * (1.0 / kept_share), 0.0)
-            ds = p * (dp - delta[None, :])
-        else:
-            ds = p * tl.dot(v, d_out.T, begins - delta[None, :], input_precision=PRECISION)
+        dp = tl.dot(v, d_out.T, input_precision=PRECISION)
+        if DROPOUT:
+            dp = tl.where(stays, dp * (1.0 / kept_share), 0.0)
+        ds = p * (dp - delta[None, :])
         if CAP:
             ds *= 1.0 - bent * bent
         ds = ds.to(q.dtype)
@@ -238,10 +237,10 @@ def backward_pass(
         }
 
     columns = None if visible is None else transposed(visible, S)
-    keys_backward[(triton.cdiv(S, key_tiles.block_s), B * Hkv)](
-        dk_ptr=dk, dv_ptr=dv, V_WIDTH=Dv, **shared(key_tiles, columns)
-    )
-    queries_backward[(triton.cdiv(T, query_tiles.block_t), B * H)](dq_ptr=dq, **shared(query_tiles, visible))
+    grid = (triton.cdiv(S, key_tiles.block_s), B * Hkv)
+    launch(keys_backward, grid, dk_ptr=dk, dv_ptr=dv, V_WIDTH=Dv, **shared(key_tiles, columns))
+    grid = (triton.cdiv(T, query_tiles.block_t), B * H)
+    launch(queries_backward, grid, dq_ptr=dq, **shared(query_tiles, visible))
     return dq, dk, dv
 
 
@@ -250,7 +249,21 @@ def rowsum(out: Tensor, d_out: Tensor) -> Tensor:
     B, H, T, Dv = out.shape
     d_out = readable(d_out)
     delta = out.new_empty(B, H, T, dtype=torch.float32)
-    row_sums[(triton.cdiv(B * H * T, 64),)](
-        out, d_out, delta, B * H * T, *d_out.stride()[:3], H, T, WIDTH=Dv, DV=padded(Dv), BLOCK=64
+    d_out_b, d_out_h, d_out_t, _ = d_out.stride()
+    launch(
+        row_sums,
+        (triton.cdiv(B * H * T, ROWS),),
+        out_ptr=out,
+        d_out_ptr=d_out,
+        delta_ptr=delta,
+        rows=B * H * T,
+        d_out_b=d_out_b,
+        d_out_h=d_out_h,
+        d_out_t=d_out_t,
+        H=H,
+        T=T,
+        WIDTH=Dv,
+        DV=padded(Dv),
+        BLOCK=ROWS,
     )
     return delta

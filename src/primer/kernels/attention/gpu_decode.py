@@ -1,8 +1,8 @@
 """A few new queries against many keys, on a GPU: flash decoding (Dao et al. 2023), over contiguous or paged keys.
 
-One token's query leaves a GPU idle if a program takes a whole row of keys. So the keys are split: each program takes the
-queries of the heads that share a key head, a part of the keys, and writes down what it found, with its lse; `combine`
-weighs the parts by 2^(lse − largest). What limits it is how fast keys and values are read, once.
+One token's query leaves a GPU idle if a program takes a whole row of keys. So the keys are split: each program takes
+the queries of the heads that share a key head and a part of the keys, and writes down what it found, with its lse;
+`_combine` weighs the parts by 2^(lse − largest). What limits it is how fast keys and values are read, once.
 
 Paged keys lie in pages of `page` positions, anywhere in a pool (Kwon et al. 2023); a table says which page comes when.
 """
@@ -16,7 +16,8 @@ import triton.language as tl
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from primer.kernels.attention.gpu_tiles import LN2, LOG2E, capped
+from primer.kernels.attention.gpu_launch import LOG2E, padded, precision, launch
+from primer.kernels.attention.gpu_tiles import LN2, capped
 
 
 @triton.jit
@@ -52,8 +53,8 @@ def _part(
     d, dv = tl.arange(0, D), tl.arange(0, DV)
     at = b * q_b + h.to(tl.int64) * q_h + t * q_t
     q = tl.load(q_ptr + at[:, None] + d, mask=real[:, None] & (d < WIDTH), other=0.0)
-    m = tl.full([ROWS], -float("inf"), tl.float32)
-    l = tl.zeros([ROWS], tl.float32)
+    highest = tl.full([ROWS], -float("inf"), tl.float32)
+    total = tl.zeros([ROWS], tl.float32)
     acc = tl.zeros([ROWS, DV], tl.float32)
     for start in tl.range(begin, end, BLOCK_S, num_stages=STAGES):
         s = start + tl.arange(0, BLOCK_S)
@@ -73,17 +74,17 @@ def _part(
         if WINDOW:
             visible = visible & (s[None, :] >= first[:, None])
         scores = tl.where(visible, scores, -float("inf"))
-        higher = tl.maximum(m, tl.max(scores, 1))
+        higher = tl.maximum(highest, tl.max(scores, 1))
         against = tl.where(higher == -float("inf"), 0.0, higher)
         p = tl.exp2(scores - against[:, None])
-        rescale = tl.exp2(m - against)
-        l = l * rescale + tl.sum(p, 1)
+        rescale = tl.exp2(highest - against)
+        total = total * rescale + tl.sum(p, 1)
         v = tl.load(v_ptr + v_at[:, None] + dv, mask=there[:, None] & (dv < V_WIDTH), other=0.0)
         acc = tl.dot(p.to(v.dtype), v, acc * rescale[:, None], input_precision=PRECISION)
-        m = higher
+        highest = higher
     at = ((b * H + h) * T + t) * splits + split
-    tl.store(lses_ptr + at, tl.where(l == 0.0, -float("inf"), m + tl.log2(l)), mask=real)
-    acc = acc / tl.where(l == 0.0, 1.0, l)[:, None]
+    tl.store(lses_ptr + at, tl.where(total == 0.0, -float("inf"), highest + tl.log2(total)), mask=real)
+    acc = acc / tl.where(total == 0.0, 1.0, total)[:, None]
     tl.store(parts_ptr + at[:, None] * V_WIDTH + dv, acc, mask=real[:, None] & (dv < V_WIDTH))
 
 
@@ -108,7 +109,7 @@ def _combine(
     tl.store(lse_ptr + row, lse)
 
 
-BLOCK, WARPS, STAGES = 64, 4, 3
+BLOCK, WARPS, STAGES = 64, 4, 2
 """Keys in a tile, groups of 32 threads that share it, tiles on their way."""
 
 
@@ -117,16 +118,16 @@ def multiprocessors(device: int) -> int:
     return torch.cuda.get_device_properties(device).multi_processor_count
 
 
-def splits_for(keys: int, heads: int, device: torch.device, block: int = BLOCK) -> int:
+def splits_for(keys: int, heads: int, device: torch.device) -> int:
     """In how many parts the keys of a head are read: about four programs for each multiprocessor, no part empty."""
     wanted = 4 * (multiprocessors(device.index or 0) if device.type == "cuda" else 1)
-    return max(1, min(wanted // heads, -(-keys // block), 128))
+    return max(1, min(wanted // heads, -(-keys // BLOCK), 128))
 
 
 def decode(
     q: Float[Tensor, "B H T D"],
-    k: Float[Tensor, "B Hkv S D"],
-    v: Float[Tensor, "B Hkv S Dv"],
+    k: Float[Tensor, "rows Hkv S D"],
+    v: Float[Tensor, "rows Hkv S Dv"],
     *,
     causal: bool,
     window: int,
@@ -135,62 +136,70 @@ def decode(
     lengths: Int[Tensor, " B"] | None = None,
     page_table: Int[Tensor, "B pages"] | None = None,
     splits: int | None = None,
-    block: int = BLOCK,
-    stages: int = STAGES,
-    warps: int = WARPS,
 ) -> tuple[Float[Tensor, "B H T Dv"], Float[Tensor, "B H T"]]:
-    """Output and lse of a few queries. With `page_table` k and v are pools, (pages, Hkv, page, D), and lengths is given."""
+    """Output and lse of a few queries.
+
+    lengths: how many of a row's keys there are, where rows differ. page_table: k and v are pools of pages,
+    (pages, Hkv, page, D), and row b's i-th page is `page_table[b, i]`.
+    """
     (B, H, T, D), (Hkv, S, Dv) = q.shape, (k.shape[1], k.shape[2], v.shape[3])
     page = S if page_table is not None else 1
     keys = page_table.shape[1] * page if page_table is not None else S
-    splits = splits or splits_for(keys, B * Hkv, q.device, block)
+    splits = splits or splits_for(keys, B * Hkv, q.device)
     parts = q.new_empty(B, H, T, splits, Dv, dtype=torch.float32)
     lses = q.new_empty(B, H, T, splits, dtype=torch.float32)
     out, lse = q.new_empty(B, H, T, Dv), q.new_empty(B, H, T, dtype=torch.float32)
     group = H // Hkv
-    _part[(splits, B * Hkv)](
-        q,
-        k,
-        v,
-        lses if lengths is None else lengths,
-        lses if page_table is None else page_table,
-        parts,
-        lses,
-        *q.stride()[:3],
-        *k.stride()[:3],
-        *v.stride()[:3],
-        H,
-        group,
-        T,
-        keys,
-        window,
-        softmax_scale / soft_cap if soft_cap else softmax_scale * LOG2E.value,
-        soft_cap * LOG2E.value,
-        0 if page_table is None else page_table.shape[1],
-        page,
+    strides = {
+        f"{name}_{axis}": stride
+        for name, x, axes in (("q", q, "bht"), ("k", k, "bhs"), ("v", v, "bhs"))
+        for axis, stride in zip(axes, x.stride()[:3], strict=True)
+    }
+    launch(
+        _part,
+        (splits, B * Hkv),
+        q_ptr=q,
+        k_ptr=k,
+        v_ptr=v,
+        lengths_ptr=lses if lengths is None else lengths,
+        table_ptr=lses if page_table is None else page_table,
+        parts_ptr=parts,
+        lses_ptr=lses,
+        **strides,
+        H=H,
+        group=group,
+        T=T,
+        S=keys,
+        window=window,
+        scale=softmax_scale / soft_cap if soft_cap else softmax_scale * LOG2E,
+        cap=soft_cap * LOG2E,
+        table_width=0 if page_table is None else page_table.shape[1],
+        page=page,
         CAUSAL=causal,
         WINDOW=window > 0,
         CAP=soft_cap > 0,
         LENGTHS=lengths is not None,
         PAGED=page_table is not None,
         ROWS=max(16, triton.next_power_of_2(group * T)),
-        BLOCK_S=block,
-        D=max(16, triton.next_power_of_2(D)),
-        DV=max(16, triton.next_power_of_2(Dv)),
+        BLOCK_S=BLOCK,
+        D=padded(D),
+        DV=padded(Dv),
         WIDTH=D,
         V_WIDTH=Dv,
-        PRECISION="tf32x3",
-        STAGES=stages,
-        num_warps=warps,
+        PRECISION=precision(),
+        STAGES=STAGES,
+        num_warps=WARPS,
     )
-    _combine[(B * H * T,)](
-        parts,
-        lses,
-        out,
-        lse,
-        splits,
+    launch(
+        _combine,
+        (B * H * T,),
+        parts_ptr=parts,
+        lses_ptr=lses,
+        out_ptr=out,
+        lse_ptr=lse,
+        splits=splits,
         SPLITS=triton.next_power_of_2(splits),
-        DV=max(16, triton.next_power_of_2(Dv)),
+        DV=padded(Dv),
         V_WIDTH=Dv,
         num_warps=1,
     )

@@ -22,9 +22,10 @@ from primer.kernels.attention.gpu_launch import (
     precision,
     readable,
     spans_and_scale,
+    launch,
     tiled_by,
 )
-from primer.kernels.attention.gpu_tiles import LN2, capped, keys_of_queries, kept
+from primer.kernels.attention.gpu_tiles import LN2, capped, kept, keys_of_queries
 from primer.kernels.attention.visible import Spans
 
 
@@ -137,7 +138,9 @@ def forward_pass(
     out = q.new_empty(B, H, T, Dv)
     lse = q.new_empty(B, H, T, dtype=torch.float32)
     q, k, v = readable(q), readable(k), readable(v)
-    forward[(triton.cdiv(T, tiles.block_t), B * H)](
+    launch(
+        forward,
+        (triton.cdiv(T, tiles.block_t), B * H),
         q_desc=tiled_by(q, tiles.block_t),
         k_desc=tiled_by(k, tiles.block_s),
         v_desc=tiled_by(v, tiles.block_s),

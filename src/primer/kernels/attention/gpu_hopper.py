@@ -23,8 +23,8 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 )
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
+from primer.kernels.attention.gpu_launch import How, padded, readable, spans_and_scale, launch
 from primer.kernels.attention.gpu_tiles import keys_of_queries
-from primer.kernels.attention.gpu_launch import How, padded, readable, spans_and_scale
 from primer.kernels.attention.visible import Spans
 
 ROWS = gl.constexpr(64)
@@ -55,9 +55,18 @@ def _producer(q_desc, k_desc, v_desc, q_s, k_s, v_s, q_full, k_full, k_free, v_f
 @gluon.jit
 @no_type_check
 def _softmax(
-    scores, m, l, at, first, last, scale, CUT: gl.constexpr, FIRST: gl.constexpr, BLOCK_S: gl.constexpr
+    scores,
+    highest,
+    total,
+    at,
+    first,
+    last,
+    scale,
+    CUT: gl.constexpr,
+    FIRST: gl.constexpr,
+    BLOCK_S: gl.constexpr,
 ):
-    """Weights of a tile's scores, with the new m and l and what rescales the old: `tiled`'s online softmax."""
+    """Weights of a tile's scores, with the new highest score and sum, and what rescales the old: `tiled`'s online softmax."""
     layout: gl.constexpr = scores.type.layout
     if CUT:
         s = at + gl.arange(0, BLOCK_S, gl.SliceLayout(0, layout))
@@ -65,22 +74,22 @@ def _softmax(
         if FIRST:
             visible = visible & (s[None, :] >= first[:, None])
         scores = gl.where(visible, scores, -float("inf"))
-    higher = gl.maximum(m, gl.max(scores, 1) * scale)
+    higher = gl.maximum(highest, gl.max(scores, 1) * scale)
     against = gl.where(higher == -float("inf"), 0.0, higher) if CUT else higher
     p = gl.exp2(scores * scale - against[:, None])
-    rescale = gl.exp2(m - against)
-    return p, higher, l * rescale + gl.sum(p, 1), rescale
+    rescale = gl.exp2(highest - against)
+    return p, higher, total * rescale + gl.sum(p, 1), rescale
 
 
 @gluon.jit
 @no_type_check
-def _tiles(q, k_s, v_s, k_full, k_free, v_full, v_free, p, acc, m, l, tile, until, begin, tiles, first, last, scale,
+def _tiles(q, k_s, v_s, k_full, k_free, v_full, v_free, p, acc, highest, total, tile, until, begin, tiles, first, last, scale,
            CUT: gl.constexpr, FIRST: gl.constexpr, BLOCK_S: gl.constexpr, D: gl.constexpr, DV: gl.constexpr,
            STAGES: gl.constexpr, SCORES: gl.constexpr, OUT: gl.constexpr):  # fmt: skip
     """Tiles number `tile` to `until`: scores of each, while the values of the one before are weighed."""
     operand: gl.constexpr = gl.DotOperandLayout(0, OUT, 2)
     for i in range(tile, until):
-        place, turn = i % STAGES, (i // STAGES) & 1
+        place = i % STAGES
         before, turn_before = (i - 1) % STAGES, ((i - 1) // STAGES) & 1
         nothing = gl.zeros([ROWS, BLOCK_S], gl.float32, SCORES)
         k = k_s.index(place).reshape([BLOCK_S, D])
@@ -91,7 +100,9 @@ def _tiles(q, k_s, v_s, k_full, k_free, v_full, v_free, p, acc, m, l, tile, unti
         scores = warpgroup_mma_wait(1, deps=[scores])
         mbarrier.arrive(k_free.index(place), count=1)
         at = begin + (tiles - 1 - i) * BLOCK_S
-        weights, m, l, rescale = _softmax(scores, m, l, at, first, last, scale, CUT, FIRST, BLOCK_S)
+        weights, highest, total, rescale = _softmax(
+            scores, highest, total, at, first, last, scale, CUT, FIRST, BLOCK_S
+        )
         weights = gl.convert_layout(weights.to(v_s.dtype), operand)
         following = i + 1
         mbarrier.wait(k_full.index(following % STAGES), (following // STAGES) & 1, pred=following < tiles)
@@ -99,7 +110,7 @@ def _tiles(q, k_s, v_s, k_full, k_free, v_full, v_free, p, acc, m, l, tile, unti
         mbarrier.arrive(v_free.index(before), count=1)
         rescale = gl.convert_layout(rescale, gl.SliceLayout(1, OUT))
         acc = acc * rescale[:, None]
-    return p, acc, m, l
+    return p, acc, highest, total
 
 
 @gluon.jit
@@ -114,8 +125,8 @@ def _consumer(q_s, k_s, v_s, q_full, k_full, k_free, v_full, v_free, group, out_
     LEFT: gl.constexpr = WINDOW or SPANS
     t = start + group * ROWS + gl.arange(0, ROWS, gl.SliceLayout(1, SCORES))
     first, last = keys_of_queries(t, b, first_ptr, last_ptr, T, S, window, CAUSAL, WINDOW, SPANS)
-    m = gl.full([ROWS], -float("inf"), gl.float32, gl.SliceLayout(1, SCORES))
-    l = gl.zeros([ROWS], gl.float32, gl.SliceLayout(1, SCORES))
+    highest = gl.full([ROWS], -float("inf"), gl.float32, gl.SliceLayout(1, SCORES))
+    total = gl.zeros([ROWS], gl.float32, gl.SliceLayout(1, SCORES))
     acc = gl.zeros([ROWS, DV], gl.float32, OUT)
     if tiles > 0:
         mbarrier.wait(q_full.index(group), 0)
@@ -126,33 +137,33 @@ def _consumer(q_s, k_s, v_s, q_full, k_full, k_free, v_full, v_free, group, out_
         scores = warpgroup_mma(q, k.permute([1, 0]), nothing, use_acc=False, is_async=True)
         scores = warpgroup_mma_wait(0, deps=[scores])
         mbarrier.arrive(k_free.index(0), count=1)
-        p, m, l, _ = _softmax(
-            scores, m, l, begin + (tiles - 1) * BLOCK_S, first, last, scale, True, LEFT, BLOCK_S
+        p, highest, total, _ = _softmax(
+            scores, highest, total, begin + (tiles - 1) * BLOCK_S, first, last, scale, True, LEFT, BLOCK_S
         )
         p = gl.convert_layout(p.to(v_s.dtype), gl.DotOperandLayout(0, OUT, 2))
         mbarrier.wait(k_full.index(1 % STAGES), 1 // STAGES, pred=tiles > 1)
-        p, acc, m, l = _tiles(
-            q, k_s, v_s, k_full, k_free, v_full, v_free, p, acc, m, l, 1, cut_tiles, begin, tiles, first, last, scale,
+        p, acc, highest, total = _tiles(
+            q, k_s, v_s, k_full, k_free, v_full, v_free, p, acc, highest, total, 1, cut_tiles, begin, tiles, first, last, scale,
             True, LEFT, BLOCK_S, D, DV, STAGES, SCORES, OUT,
         )  # fmt: skip
-        p, acc, m, l = _tiles(
-            q, k_s, v_s, k_full, k_free, v_full, v_free, p, acc, m, l, cut_tiles, whole_tiles, begin, tiles, first, last, scale,
+        p, acc, highest, total = _tiles(
+            q, k_s, v_s, k_full, k_free, v_full, v_free, p, acc, highest, total, cut_tiles, whole_tiles, begin, tiles, first, last, scale,
             False, False, BLOCK_S, D, DV, STAGES, SCORES, OUT,
         )  # fmt: skip
         if LEFT:
-            p, acc, m, l = _tiles(
-                q, k_s, v_s, k_full, k_free, v_full, v_free, p, acc, m, l, whole_tiles, tiles, begin, tiles, first, last, scale,
+            p, acc, highest, total = _tiles(
+                q, k_s, v_s, k_full, k_free, v_full, v_free, p, acc, highest, total, whole_tiles, tiles, begin, tiles, first, last, scale,
                 True, LEFT, BLOCK_S, D, DV, STAGES, SCORES, OUT,
             )  # fmt: skip
         place, turn = (tiles - 1) % STAGES, ((tiles - 1) // STAGES) & 1
         mbarrier.wait(v_full.index(place), turn)
         acc = warpgroup_mma(p, v_s.index(place).reshape([BLOCK_S, DV]), acc, is_async=True)
         acc, _ = warpgroup_mma_wait(0, deps=[acc, p])
-    nothing_seen = l == 0.0
-    lse = gl.where(nothing_seen, -float("inf"), (m + gl.log2(l)) * 0.6931471805599453)
+    nothing_seen = total == 0.0
+    lse = gl.where(nothing_seen, -float("inf"), (highest + gl.log2(total)) * 0.6931471805599453)
     row = head * T + t
     gl.store(lse_ptr + row, lse, mask=t < T)
-    inverse = gl.convert_layout(1.0 / gl.where(nothing_seen, 1.0, l), gl.SliceLayout(1, OUT))
+    inverse = gl.convert_layout(1.0 / gl.where(nothing_seen, 1.0, total), gl.SliceLayout(1, OUT))
     acc = acc * inverse[:, None]
     t = start + group * ROWS + gl.arange(0, ROWS, gl.SliceLayout(1, OUT))
     d = gl.arange(0, DV, gl.SliceLayout(0, OUT))
@@ -249,7 +260,9 @@ def forward_pass(
     q, k, v = readable(q), readable(k), readable(v)
     out = q.new_empty(B, H, T, Dv)
     lse = q.new_empty(B, H, T, dtype=torch.float32)
-    forward[(triton.cdiv(T, 2 * ROWS.value), B * H)](
+    launch(
+        forward,
+        (triton.cdiv(T, 2 * ROWS.value), B * H),
         q_desc=descriptor(q, ROWS.value, padded(D)),
         k_desc=descriptor(k, block_s, padded(D)),
         v_desc=descriptor(v, block_s, padded(Dv)),

@@ -26,7 +26,7 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 from triton.language.core import ir
 
 from primer.kernels.attention.gpu_hopper import descriptor
-from primer.kernels.attention.gpu_launch import How, padded, readable, spans_and_scale
+from primer.kernels.attention.gpu_launch import How, padded, readable, spans_and_scale, launch
 from primer.kernels.attention.gpu_tiles import queries_of_keys
 from primer.kernels.attention.visible import Spans
 
@@ -243,7 +243,9 @@ def backward_pass(
     dk, dv = k.new_empty(k.shape), v.new_empty(v.shape)
     block_s = 2 * ROWS.value
     ds = gl.bfloat16 if q.dtype == torch.bfloat16 else gl.float16
-    keys_backward[(triton.cdiv(S, block_s), B * Hkv)](
+    launch(
+        keys_backward,
+        (triton.cdiv(S, block_s), B * Hkv),
         q_desc=descriptor(q, block_t, padded(D)),
         k_desc=descriptor(k, block_s, padded(D)),
         v_desc=descriptor(v, block_s, padded(Dv)),

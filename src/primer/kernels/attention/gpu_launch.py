@@ -1,5 +1,8 @@
-"""What it takes to start a kernel of this room: tensors that the copy engine can read, and the arguments that all share."""
+"""What it takes to start a kernel of this room: tensors that the copy engine can read, and arguments that all share."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import torch
@@ -35,6 +38,36 @@ class How(NamedTuple):
     def plain(self) -> bool:
         """Whether weights are the softmax of scores, and nothing else happens to them."""
         return not (self.soft_cap or self.dropout)
+
+
+class Launch(NamedTuple):
+    """A kernel and the arguments it was to be started with."""
+
+    kernel: Any
+    arguments: dict[str, Any]
+
+
+_noted: ContextVar[list[Launch] | None] = ContextVar("noted", default=None)
+
+
+def launch(kernel: Any, grid: tuple[int, ...], **arguments: Any) -> None:
+    """Every kernel of this room starts here; inside `noted` it is only written down."""
+    launches = _noted.get()
+    if launches is None:
+        kernel[grid](**arguments)
+    else:
+        launches.append(Launch(kernel, arguments))
+
+
+@contextmanager
+def noted() -> Iterator[list[Launch]]:
+    """What would be started, where there is no GPU to start it on: `assembly` compiles exactly that."""
+    launches: list[Launch] = []
+    token = _noted.set(launches)
+    try:
+        yield launches
+    finally:
+        _noted.reset(token)
 
 
 def padded(width: int) -> int:
