@@ -15,6 +15,7 @@ import itertools
 import multiprocessing
 import os
 import sys
+import time
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -131,18 +132,17 @@ def check(device: str, console: Console, tiny: bool) -> int:
 
 
 def seconds(run: Callable[[], object], device: str, rounds: int = 12) -> float:
-    """Of the median call, by the device's own clock."""
+    """Of the median call, by the device's own clock: replays of a graph, so that the host has no part in it."""
     for _ in range(2):
         run()
     if device == "cpu":
-        import time
-
         spent = []
         for _ in range(3):
             started = time.perf_counter()
             run()
             spent.append(time.perf_counter() - started)
         return sorted(spent)[1]
+    run = replayed(run)
     marks = []
     for _ in range(rounds):
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
@@ -152,6 +152,41 @@ def seconds(run: Callable[[], object], device: str, rounds: int = 12) -> float:
         marks.append((begin, end))
     torch.cuda.synchronize()
     return sorted(begin.elapsed_time(end) for begin, end in marks)[rounds // 2] / 1e3
+
+
+def replayed(run: Callable[[], object]) -> Callable[[], object]:
+    """The call's kernels alone. What cannot be captured is called as it is."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        run()
+    torch.cuda.current_stream().wait_stream(side)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    try:
+        with torch.cuda.graph(graph):
+            run()
+    except RuntimeError:
+        torch.cuda.synchronize()
+        return run
+    return graph.replay
+
+
+def host_microseconds(name: str, device: str) -> float:
+    """What a forward call costs the host, where the device has little to do."""
+    from primer.kernels.attention import attention
+
+    q, k, v = (torch.randn(1, 1, 128, 128, device=device, dtype=torch.bfloat16) for _ in range(3))
+    with torch.no_grad():
+        for _ in range(20):
+            attention(q, k, v, implementation=name)
+        torch.cuda.synchronize()
+        started = time.perf_counter()
+        for _ in range(200):
+            attention(q, k, v, implementation=name)
+        spent = time.perf_counter() - started
+        torch.cuda.synchronize()
+    return round(spent / 200 * 1e6, 1)
 
 
 def rates(
@@ -326,6 +361,10 @@ def main() -> None:
     figures["decoding GB/s"] = decoding(str(device), console, options.tiny)
     if device.type == "cuda":
         figures["MB at T = 16,384"] = memory(str(device), console)
+        figures["host µs a call"] = {
+            name: host_microseconds(name, str(device)) for name in ("gpu", *LIBRARY[:2])
+        }
+        console.print("host µs a call:", figures["host µs a call"])
         figures["matmul TFLOP/s"] = round(devices.matmul_rate(device, torch.bfloat16) / 1e12, 1)
         console.print(f"matmul {figures['matmul TFLOP/s']} TFLOP/s")
     if options.save:

@@ -9,7 +9,7 @@ import torch
 
 torch.set_num_threads(1)
 if not torch.cuda.is_available():
-    os.environ["TRITON_INTERPRET"] = "1"  # kernels are proven here too, a statement at a time
+    os.environ.setdefault("TRITON_INTERPRET", "1")  # kernels are proven here too, a statement at a time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # `pytest &` is started with Ctrl-C ignored
 if hasattr(signal, "SIGHUP"):
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and `nohup pytest` with a closed terminal

@@ -28,13 +28,13 @@ DECODE_ROWS = 64
 
 @lru_cache
 def forward_tiles(width: int, itemsize: int, plain: bool, capability: tuple[int, int]) -> Tiles:
-    """The fastest of those tried on an H200. Dropout and caps need registers: smaller tiles."""
+    """On a Hopper GPU the fastest of those tried; elsewhere the largest for which registers suffice (`assembly`)."""
     if itemsize == 4:
-        return Tiles(32, 32, 4, 2)
-    if capability[0] < 9:
-        return Tiles(64, 32, 4, 2)
-    if width <= 64:
-        return Tiles(64, 128, 4, 2) if plain else Tiles(64, 64, 4, 3)
+        return Tiles(32, 32, 8, 2, copied=False)
+    if capability < (9, 0):
+        return Tiles(64, 64 if plain else 32, 4, 2, copied=False)
+    if width <= 64 and plain:
+        return Tiles(64, 128, 4, 2)
     return Tiles(64, 64, 4, 3)
 
 
@@ -42,10 +42,16 @@ def forward_tiles(width: int, itemsize: int, plain: bool, capability: tuple[int,
 def backward_tiles(
     width: int, itemsize: int, plain: bool, capability: tuple[int, int]
 ) -> tuple[Tiles, Tiles]:
-    """Likewise, for `keys_backward` and `queries_backward`."""
-    if itemsize == 4 or capability[0] < 9:
-        return Tiles(32, 32, 4, 2), Tiles(32, 32, 4, 2)
-    return Tiles(64, 64, 4, 2), Tiles(64, 64, 4, 2)
+    """Likewise, for `keys_backward` and `queries_backward`. Dropout and caps need registers: smaller tiles."""
+    if itemsize == 4:
+        keys = Tiles(32, 16 if width > 64 else 32, 8, 2, copied=False)
+        small = width > 64 and not plain
+        return keys, Tiles(16, 32, 4, 2, copied=False) if small else Tiles(32, 32, 8, 2, copied=False)
+    if capability < (9, 0):
+        keys = Tiles(64, 64, 8, 2, copied=False) if width > 64 else Tiles(64, 32, 8, 2, copied=False)
+        return keys, Tiles(64, 64, 8 if width > 32 else 4, 2, copied=False)
+    keys = Tiles(64, 64, 4, 2) if plain else Tiles(32, 64, 4, 2)
+    return keys, Tiles(64, 64, 4, 2) if width > 32 else Tiles(64, 128, 4, 2)
 
 
 def hopper_block(width: int) -> int:

@@ -22,14 +22,14 @@ from primer.kernels.attention.gpu_launch import (
     How,
     Tiles,
     extras,
+    launch,
     padded,
     precision,
     readable,
     spans_and_scale,
-    launch,
     tiled_by,
 )
-from primer.kernels.attention.gpu_tiles import LOG2E, capped, kept, keys_of_queries, queries_of_keys
+from primer.kernels.attention.gpu_tiles import LOG2E, block, capped, kept, keys_of_queries, queries_of_keys
 from primer.kernels.attention.visible import Spans
 from primer.kernels.attention.visible import queries_of_keys as transposed
 
@@ -57,13 +57,13 @@ def row_sums(
 @triton.jit(do_not_specialize=["seed"])
 @no_type_check
 def keys_backward(
-    q_desc, k_desc, v_desc, d_out_desc, dk_ptr, dv_ptr, lse_ptr, delta_ptr,
+    q_in, k_in, v_in, d_out_in, dk_ptr, dv_ptr, lse_ptr, delta_ptr,
     first_ptr, last_ptr, seen_ptr,
     H, group, T, S, window, scale, softmax_scale, cap, seed, whole, fraction, kept_share,
     CAUSAL: tl.constexpr, WINDOW: tl.constexpr, SPANS: tl.constexpr, SEEN: tl.constexpr,
     CAP: tl.constexpr, DROPOUT: tl.constexpr, CUT: tl.constexpr, EXACT: tl.constexpr,
     BLOCK_T: tl.constexpr, BLOCK_S: tl.constexpr, D: tl.constexpr, DV: tl.constexpr,
-    WIDTH: tl.constexpr, V_WIDTH: tl.constexpr, PRECISION: tl.constexpr,
+    WIDTH: tl.constexpr, V_WIDTH: tl.constexpr, COPIED: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """dK and dV of a block of keys of one key head."""
     head = tl.program_id(1)
@@ -78,8 +78,8 @@ def keys_backward(
     low = lowest // BLOCK_T
     blocks = tl.maximum((highest + BLOCK_T) // BLOCK_T - low, 0)
 
-    k = k_desc.load([b, hkv, start, 0]).reshape(BLOCK_S, D)
-    v = v_desc.load([b, hkv, start, 0]).reshape(BLOCK_S, DV)
+    k = block(k_in, b, hkv, start, BLOCK_S, D, WIDTH, COPIED)
+    v = block(v_in, b, hkv, start, BLOCK_S, DV, V_WIDTH, COPIED)
     if SEEN:
         there = tl.load(seen_ptr + b.to(tl.int64) * S + s, mask=s < S, other=0) != 0
     dk = tl.zeros([BLOCK_S, D], tl.float32)
@@ -89,7 +89,7 @@ def keys_backward(
         begin = (low + step % blocks) * BLOCK_T
         t = begin + tl.arange(0, BLOCK_T)
         row = (b * H + h) * T + t
-        q = q_desc.load([b, h, begin, 0]).reshape(BLOCK_T, D)
+        q = block(q_in, b, h, begin, BLOCK_T, D, WIDTH, COPIED)
         lse = tl.load(lse_ptr + row, mask=t < T, other=-float("inf"))
         lse = tl.where(lse == -float("inf"), float("inf"), lse)  # a row that sees nothing weighs nothing
         delta = tl.load(delta_ptr + row, mask=t < T, other=0.0)
@@ -105,7 +105,7 @@ def keys_backward(
             p = tl.where((t[None, :] >= first[:, None]) & (t[None, :] <= last[:, None]), p, 0.0)
         if SEEN:
             p = tl.where(there[:, None], p, 0.0)
-        d_out = d_out_desc.load([b, h, begin, 0]).reshape(BLOCK_T, DV)
+        d_out = block(d_out_in, b, h, begin, BLOCK_T, DV, V_WIDTH, COPIED)
         if DROPOUT:
             stays = kept(row[None, :], s[:, None], seed, whole, fraction)
             dropped = tl.where(stays, p * (1.0 / kept_share), 0.0)
@@ -134,33 +134,33 @@ def keys_backward(
 @triton.jit(do_not_specialize=["seed"])
 @no_type_check
 def queries_backward(
-    q_desc, k_desc, v_desc, d_out_desc, dq_ptr, lse_ptr, delta_ptr, first_ptr, last_ptr, seen_ptr,
+    q_in, k_in, v_in, d_out_in, dq_ptr, lse_ptr, delta_ptr, first_ptr, last_ptr, seen_ptr,
     H, group, T, S, window, scale, softmax_scale, cap, seed, whole, fraction, kept_share,
     CAUSAL: tl.constexpr, WINDOW: tl.constexpr, SPANS: tl.constexpr, SEEN: tl.constexpr,
     CAP: tl.constexpr, DROPOUT: tl.constexpr, CUT: tl.constexpr, EXACT: tl.constexpr,
     BLOCK_T: tl.constexpr, BLOCK_S: tl.constexpr, D: tl.constexpr, DV: tl.constexpr,
-    WIDTH: tl.constexpr, PRECISION: tl.constexpr,
+    WIDTH: tl.constexpr, V_WIDTH: tl.constexpr, COPIED: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """dQ of a block of queries, summed in one order: the same bits every time."""
-    block = tl.num_programs(0) - 1 - tl.program_id(0) if CAUSAL else tl.program_id(0)
+    number = tl.num_programs(0) - 1 - tl.program_id(0) if CAUSAL else tl.program_id(0)
     head = tl.program_id(1)
     b, h = head // H, head % H
     hkv = h // group
-    start = block * BLOCK_T
+    start = number * BLOCK_T
     t = start + tl.arange(0, BLOCK_T)
     first, last = keys_of_queries(t, b, first_ptr, last_ptr, T, S, window, CAUSAL, WINDOW, SPANS)
     lowest, _ = keys_of_queries(start, b, first_ptr, last_ptr, T, S, window, CAUSAL, WINDOW, SPANS)
     stop = tl.minimum(start + BLOCK_T, T) - 1
     _, highest = keys_of_queries(stop, b, first_ptr, last_ptr, T, S, window, CAUSAL, WINDOW, SPANS)
     row = head * T + t
-    q = q_desc.load([b, h, start, 0]).reshape(BLOCK_T, D)
-    d_out = d_out_desc.load([b, h, start, 0]).reshape(BLOCK_T, DV)
+    q = block(q_in, b, h, start, BLOCK_T, D, WIDTH, COPIED)
+    d_out = block(d_out_in, b, h, start, BLOCK_T, DV, V_WIDTH, COPIED)
     lse = tl.load(lse_ptr + row, mask=t < T, other=-float("inf"))
     lse = tl.where(lse == -float("inf"), float("inf"), lse)
     delta = tl.load(delta_ptr + row, mask=t < T, other=0.0)
     dq = tl.zeros([BLOCK_T, D], tl.float32)
     for begin in range(lowest // BLOCK_S * BLOCK_S, highest + 1, BLOCK_S):
-        k = k_desc.load([b, hkv, begin, 0]).reshape(BLOCK_S, D)
+        k = block(k_in, b, hkv, begin, BLOCK_S, D, WIDTH, COPIED)
         scores = tl.dot(q, k.T, input_precision=PRECISION)  # (BLOCK_T, BLOCK_S)
         s = begin + tl.arange(0, BLOCK_S)
         if CAP:
@@ -175,7 +175,7 @@ def queries_backward(
         if SEEN:
             there = tl.load(seen_ptr + b.to(tl.int64) * S + s, mask=s < S, other=0)
             p = tl.where(there[None, :] != 0, p, 0.0)
-        v = v_desc.load([b, hkv, begin, 0]).reshape(BLOCK_S, DV)
+        v = block(v_in, b, hkv, begin, BLOCK_S, DV, V_WIDTH, COPIED)
         dp = tl.dot(d_out, v.T, input_precision=PRECISION)
         if DROPOUT:
             dp = tl.where(kept(row[:, None], s[None, :], seed, whole, fraction), dp * (1.0 / kept_share), 0.0)
@@ -211,10 +211,10 @@ def backward_pass(
 
     def shared(tiles: Tiles, spans: Spans | None) -> dict[str, object]:
         return {
-            "q_desc": tiled_by(q, tiles.block_t),
-            "k_desc": tiled_by(k, tiles.block_s),
-            "v_desc": tiled_by(v, tiles.block_s),
-            "d_out_desc": tiled_by(d_out, tiles.block_t),
+            "q_in": tiled_by(q, tiles.block_t, tiles.copied),
+            "k_in": tiled_by(k, tiles.block_s, tiles.copied),
+            "v_in": tiled_by(v, tiles.block_s, tiles.copied),
+            "d_out_in": tiled_by(d_out, tiles.block_t, tiles.copied),
             "lse_ptr": lse,
             "delta_ptr": delta,
             "H": H,
@@ -229,6 +229,8 @@ def backward_pass(
             "D": padded(D),
             "DV": padded(Dv),
             "WIDTH": D,
+            "V_WIDTH": Dv,
+            "COPIED": tiles.copied,
             "PRECISION": precision(),
             "num_warps": tiles.warps,
             "num_stages": tiles.stages,
@@ -238,7 +240,7 @@ def backward_pass(
 
     columns = None if visible is None else transposed(visible, S)
     grid = (triton.cdiv(S, key_tiles.block_s), B * Hkv)
-    launch(keys_backward, grid, dk_ptr=dk, dv_ptr=dv, V_WIDTH=Dv, **shared(key_tiles, columns))
+    launch(keys_backward, grid, dk_ptr=dk, dv_ptr=dv, **shared(key_tiles, columns))
     grid = (triton.cdiv(T, query_tiles.block_t), B * H)
     launch(queries_backward, grid, dq_ptr=dq, **shared(query_tiles, visible))
     return dq, dk, dv

@@ -16,7 +16,7 @@ import triton.language as tl
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from primer.kernels.attention.gpu_launch import LOG2E, padded, precision, launch
+from primer.kernels.attention.gpu_launch import LOG2E, launch, padded, precision
 from primer.kernels.attention.gpu_tiles import LN2, capped
 
 

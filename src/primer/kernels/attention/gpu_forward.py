@@ -18,28 +18,29 @@ from primer.kernels.attention.gpu_launch import (
     How,
     Tiles,
     extras,
+    launch,
     padded,
     precision,
     readable,
     spans_and_scale,
-    launch,
     tiled_by,
 )
-from primer.kernels.attention.gpu_tiles import LN2, capped, kept, keys_of_queries
+from primer.kernels.attention.gpu_tiles import LN2, block, capped, kept, keys_of_queries
 from primer.kernels.attention.visible import Spans
 
 
 @triton.jit
 @no_type_check
 def _tiles(
-    acc, total, highest, q, k_desc, v_desc, seen_ptr, b, hkv, begin, end, first, last, row,
+    acc, total, highest, q, k_in, v_in, seen_ptr, b, hkv, begin, end, first, last, row,
     S, scale, cap, seed, whole, fraction,
     CUT: tl.constexpr, FIRST: tl.constexpr, SEEN: tl.constexpr, CAP: tl.constexpr, DROPOUT: tl.constexpr,
-    BLOCK_S: tl.constexpr, D: tl.constexpr, DV: tl.constexpr, PRECISION: tl.constexpr,
+    BLOCK_S: tl.constexpr, D: tl.constexpr, DV: tl.constexpr, WIDTH: tl.constexpr, V_WIDTH: tl.constexpr,
+    COPIED: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Keys `begin` to `end` go by. CUT: some lie outside a query's span, at its end or (FIRST) at its beginning."""
     for start in range(begin, end, BLOCK_S):
-        k = k_desc.load([b, hkv, start, 0]).reshape(BLOCK_S, D)
+        k = block(k_in, b, hkv, start, BLOCK_S, D, WIDTH, COPIED)
         scores = tl.dot(q, k.T, input_precision=PRECISION)  # (BLOCK_T, BLOCK_S)
         s = start + tl.arange(0, BLOCK_S)
         if CAP:
@@ -67,7 +68,7 @@ def _tiles(
         if DROPOUT:
             p = tl.where(kept(row[:, None], s[None, :], seed, whole, fraction), p, 0.0)
         acc = acc * rescale[:, None]
-        v = v_desc.load([b, hkv, start, 0]).reshape(BLOCK_S, DV)
+        v = block(v_in, b, hkv, start, BLOCK_S, DV, V_WIDTH, COPIED)
         acc = tl.dot(p.to(v.dtype), v, acc, input_precision=PRECISION)
         highest = higher
     return acc, total, highest
@@ -76,19 +77,20 @@ def _tiles(
 @triton.jit(do_not_specialize=["seed"])
 @no_type_check
 def forward(
-    q_desc, k_desc, v_desc, out_ptr, lse_ptr, first_ptr, last_ptr, seen_ptr,
+    q_in, k_in, v_in, out_ptr, lse_ptr, first_ptr, last_ptr, seen_ptr,
     H, group, T, S, window, scale, cap, seed, whole, fraction, kept_share,
     CAUSAL: tl.constexpr, WINDOW: tl.constexpr, SPANS: tl.constexpr, SEEN: tl.constexpr,
     CAP: tl.constexpr, DROPOUT: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_S: tl.constexpr,
-    D: tl.constexpr, DV: tl.constexpr, V_WIDTH: tl.constexpr, PRECISION: tl.constexpr,
+    D: tl.constexpr, DV: tl.constexpr, WIDTH: tl.constexpr, V_WIDTH: tl.constexpr,
+    COPIED: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """One block of queries of one head. scale: softmax_scale·log₂e; with a cap, softmax_scale / cap, and cap·log₂e."""
     blocks = tl.num_programs(0)
-    block = blocks - 1 - tl.program_id(0) if CAUSAL else tl.program_id(0)  # the longest rows first
+    number = blocks - 1 - tl.program_id(0) if CAUSAL else tl.program_id(0)  # the longest rows first
     head = tl.program_id(1)
     b, h = head // H, head % H
     hkv = h // group
-    start = block * BLOCK_T
+    start = number * BLOCK_T
     stop = tl.minimum(start + BLOCK_T, T)
     t = start + tl.arange(0, BLOCK_T)
     row = head * T + t
@@ -103,22 +105,25 @@ def forward(
     highest = tl.full([BLOCK_T], -float("inf"), tl.float32)
     total = tl.zeros([BLOCK_T], tl.float32)
     acc = tl.zeros([BLOCK_T, DV], tl.float32)
-    q = q_desc.load([b, h, start, 0]).reshape(BLOCK_T, D)
+    q = block(q_in, b, h, start, BLOCK_T, D, WIDTH, COPIED)
     whole_from = begin
     if WINDOW or SPANS:
         whole_from = tl.maximum(begin, tl.minimum((all_first + BLOCK_S - 1) // BLOCK_S * BLOCK_S, end))
         acc, total, highest = _tiles(
-            acc, total, highest, q, k_desc, v_desc, seen_ptr, b, hkv, begin, whole_from, first, last, row,
-            S, scale, cap, seed, whole, fraction, True, True, SEEN, CAP, DROPOUT, BLOCK_S, D, DV, PRECISION,
+            acc, total, highest, q, k_in, v_in, seen_ptr, b, hkv, begin, whole_from, first, last, row,
+            S, scale, cap, seed, whole, fraction, True, True, SEEN, CAP, DROPOUT,
+            BLOCK_S, D, DV, WIDTH, V_WIDTH, COPIED, PRECISION,
         )  # fmt: skip
     whole_to = tl.maximum(whole_from, (all_last + 1) // BLOCK_S * BLOCK_S)
     acc, total, highest = _tiles(
-        acc, total, highest, q, k_desc, v_desc, seen_ptr, b, hkv, whole_from, whole_to, first, last, row,
-        S, scale, cap, seed, whole, fraction, False, False, SEEN, CAP, DROPOUT, BLOCK_S, D, DV, PRECISION,
+        acc, total, highest, q, k_in, v_in, seen_ptr, b, hkv, whole_from, whole_to, first, last, row,
+        S, scale, cap, seed, whole, fraction, False, False, SEEN, CAP, DROPOUT,
+        BLOCK_S, D, DV, WIDTH, V_WIDTH, COPIED, PRECISION,
     )  # fmt: skip
     acc, total, highest = _tiles(
-        acc, total, highest, q, k_desc, v_desc, seen_ptr, b, hkv, whole_to, end, first, last, row,
-        S, scale, cap, seed, whole, fraction, True, WINDOW or SPANS, SEEN, CAP, DROPOUT, BLOCK_S, D, DV, PRECISION,
+        acc, total, highest, q, k_in, v_in, seen_ptr, b, hkv, whole_to, end, first, last, row,
+        S, scale, cap, seed, whole, fraction, True, WINDOW or SPANS, SEEN, CAP, DROPOUT,
+        BLOCK_S, D, DV, WIDTH, V_WIDTH, COPIED, PRECISION,
     )  # fmt: skip
 
     nothing = total == 0.0
@@ -141,9 +146,9 @@ def forward_pass(
     launch(
         forward,
         (triton.cdiv(T, tiles.block_t), B * H),
-        q_desc=tiled_by(q, tiles.block_t),
-        k_desc=tiled_by(k, tiles.block_s),
-        v_desc=tiled_by(v, tiles.block_s),
+        q_in=tiled_by(q, tiles.block_t, tiles.copied),
+        k_in=tiled_by(k, tiles.block_s, tiles.copied),
+        v_in=tiled_by(v, tiles.block_s, tiles.copied),
         out_ptr=out,
         lse_ptr=lse,
         H=H,
@@ -154,7 +159,9 @@ def forward_pass(
         BLOCK_S=tiles.block_s,
         D=padded(D),
         DV=padded(Dv),
+        WIDTH=D,
         V_WIDTH=Dv,
+        COPIED=tiles.copied,
         PRECISION=precision(),
         num_warps=tiles.warps,
         num_stages=tiles.stages,

@@ -1,4 +1,4 @@
-"""Forward on a Hopper GPU, in Gluon: who loads and who computes are different warps (FlashAttention-3, Shah et al. 2024).
+"""Forward on a Hopper GPU, in Gluon: some warps load, others compute (FlashAttention-3, Shah et al. 2024).
 
 A program has 128 queries of a head and three roles. One warp lets keys and values come, through the copy engine, into
 rings of shared memory. Two groups of four warps take 64 queries each. While one group computes exponentials, the tensor
@@ -8,6 +8,7 @@ A barrier per place in a ring says when it is full, another when it is free.
 Tiles are taken from the last key to the first, so that those a mask cuts through come first.
 """
 
+from functools import lru_cache
 from typing import no_type_check
 
 import torch
@@ -23,8 +24,8 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 )
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
-from primer.kernels.attention.gpu_launch import How, padded, readable, spans_and_scale, launch
-from primer.kernels.attention.gpu_tiles import keys_of_queries
+from primer.kernels.attention.gpu_launch import How, launch, padded, readable, spans_and_scale
+from primer.kernels.attention.gpu_tiles import LN2, keys_of_queries
 from primer.kernels.attention.visible import Spans
 
 ROWS = gl.constexpr(64)
@@ -33,8 +34,11 @@ ROWS = gl.constexpr(64)
 
 @gluon.jit
 @no_type_check
-def _producer(q_desc, k_desc, v_desc, q_s, k_s, v_s, q_full, k_full, k_free, v_full, v_free, b, h, hkv, start, begin, tiles,
-              BLOCK_S: gl.constexpr, STAGES: gl.constexpr):  # fmt: skip
+def _producer(
+    q_desc, k_desc, v_desc, q_s, k_s, v_s, q_full, k_full, k_free, v_full, v_free,
+    b, h, hkv, start, begin, tiles, BLOCK_S: gl.constexpr, STAGES: gl.constexpr,
+):  # fmt: skip
+    """Lets the queries come, then keys and values, each tile as soon as its place is free."""
     if tiles > 0:
         for group in gl.static_range(2):
             mbarrier.expect(q_full.index(group), q_desc.block_type.nbytes)
@@ -55,18 +59,10 @@ def _producer(q_desc, k_desc, v_desc, q_s, k_s, v_s, q_full, k_full, k_free, v_f
 @gluon.jit
 @no_type_check
 def _softmax(
-    scores,
-    highest,
-    total,
-    at,
-    first,
-    last,
-    scale,
-    CUT: gl.constexpr,
-    FIRST: gl.constexpr,
-    BLOCK_S: gl.constexpr,
-):
-    """Weights of a tile's scores, with the new highest score and sum, and what rescales the old: `tiled`'s online softmax."""
+    scores, highest, total, at, first, last, scale,
+    CUT: gl.constexpr, FIRST: gl.constexpr, BLOCK_S: gl.constexpr,
+):  # fmt: skip
+    """A tile's weights, the new highest score and sum, and what rescales the old: the online softmax of `tiled`."""
     layout: gl.constexpr = scores.type.layout
     if CUT:
         s = at + gl.arange(0, BLOCK_S, gl.SliceLayout(0, layout))
@@ -83,10 +79,17 @@ def _softmax(
 
 @gluon.jit
 @no_type_check
-def _tiles(q, k_s, v_s, k_full, k_free, v_full, v_free, p, acc, highest, total, tile, until, begin, tiles, first, last, scale,
-           CUT: gl.constexpr, FIRST: gl.constexpr, BLOCK_S: gl.constexpr, D: gl.constexpr, DV: gl.constexpr,
-           STAGES: gl.constexpr, SCORES: gl.constexpr, OUT: gl.constexpr):  # fmt: skip
-    """Tiles number `tile` to `until`: scores of each, while the values of the one before are weighed."""
+def _tiles(
+    q, k_s, v_s, k_full, k_free, v_full, v_free, p, acc, highest, total,
+    tile, until, begin, tiles, first, last, scale,
+    CUT: gl.constexpr, FIRST: gl.constexpr, BLOCK_S: gl.constexpr, D: gl.constexpr, DV: gl.constexpr,
+    STAGES: gl.constexpr, SCORES: gl.constexpr, OUT: gl.constexpr,
+):  # fmt: skip
+    """Tiles number `tile` to `until`: the scores of each, while the values of the one before are weighed by p.
+
+    It begins when the first tile's keys are there, and waits for the next one's where that costs nothing: between the
+    exponentials and the end of the product. Without a wait in between the assembler moves the exponentials behind it.
+    """
     operand: gl.constexpr = gl.DotOperandLayout(0, OUT, 2)
     for i in range(tile, until):
         place = i % STAGES
@@ -104,8 +107,7 @@ def _tiles(q, k_s, v_s, k_full, k_free, v_full, v_free, p, acc, highest, total, 
             scores, highest, total, at, first, last, scale, CUT, FIRST, BLOCK_S
         )
         weights = gl.convert_layout(weights.to(v_s.dtype), operand)
-        following = i + 1
-        mbarrier.wait(k_full.index(following % STAGES), (following // STAGES) & 1, pred=following < tiles)
+        mbarrier.wait(k_full.index((i + 1) % STAGES), ((i + 1) // STAGES) & 1, pred=i + 1 < tiles)
         acc, _, p = warpgroup_mma_wait(0, deps=[acc, p, weights])
         mbarrier.arrive(v_free.index(before), count=1)
         rescale = gl.convert_layout(rescale, gl.SliceLayout(1, OUT))
@@ -115,10 +117,12 @@ def _tiles(q, k_s, v_s, k_full, k_free, v_full, v_free, p, acc, highest, total, 
 
 @gluon.jit
 @no_type_check
-def _consumer(q_s, k_s, v_s, q_full, k_full, k_free, v_full, v_free, group, out_ptr, lse_ptr, first_ptr, last_ptr,
-              b, head, T, S, window, scale, start, begin, tiles, cut_tiles, whole_tiles,
-              CAUSAL: gl.constexpr, WINDOW: gl.constexpr, SPANS: gl.constexpr,
-              BLOCK_S: gl.constexpr, D: gl.constexpr, DV: gl.constexpr, V_WIDTH: gl.constexpr, STAGES: gl.constexpr):  # fmt: skip
+def _consumer(
+    q_s, k_s, v_s, q_full, k_full, k_free, v_full, v_free, group, out_ptr, lse_ptr, first_ptr, last_ptr,
+    b, head, T, S, window, scale, start, begin, tiles, cut_tiles, whole_tiles,
+    CAUSAL: gl.constexpr, WINDOW: gl.constexpr, SPANS: gl.constexpr, BLOCK_S: gl.constexpr,
+    D: gl.constexpr, DV: gl.constexpr, V_WIDTH: gl.constexpr, STAGES: gl.constexpr,
+):  # fmt: skip
     """64 queries of a head, from their scores to the output."""
     SCORES: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, BLOCK_S, 16])
     OUT: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, DV, 16])
@@ -143,16 +147,19 @@ def _consumer(q_s, k_s, v_s, q_full, k_full, k_free, v_full, v_free, group, out_
         p = gl.convert_layout(p.to(v_s.dtype), gl.DotOperandLayout(0, OUT, 2))
         mbarrier.wait(k_full.index(1 % STAGES), 1 // STAGES, pred=tiles > 1)
         p, acc, highest, total = _tiles(
-            q, k_s, v_s, k_full, k_free, v_full, v_free, p, acc, highest, total, 1, cut_tiles, begin, tiles, first, last, scale,
+            q, k_s, v_s, k_full, k_free, v_full, v_free, p, acc, highest, total,
+            1, cut_tiles, begin, tiles, first, last, scale,
             True, LEFT, BLOCK_S, D, DV, STAGES, SCORES, OUT,
         )  # fmt: skip
         p, acc, highest, total = _tiles(
-            q, k_s, v_s, k_full, k_free, v_full, v_free, p, acc, highest, total, cut_tiles, whole_tiles, begin, tiles, first, last, scale,
+            q, k_s, v_s, k_full, k_free, v_full, v_free, p, acc, highest, total,
+            cut_tiles, whole_tiles, begin, tiles, first, last, scale,
             False, False, BLOCK_S, D, DV, STAGES, SCORES, OUT,
         )  # fmt: skip
         if LEFT:
             p, acc, highest, total = _tiles(
-                q, k_s, v_s, k_full, k_free, v_full, v_free, p, acc, highest, total, whole_tiles, tiles, begin, tiles, first, last, scale,
+                q, k_s, v_s, k_full, k_free, v_full, v_free, p, acc, highest, total,
+            whole_tiles, tiles, begin, tiles, first, last, scale,
                 True, LEFT, BLOCK_S, D, DV, STAGES, SCORES, OUT,
             )  # fmt: skip
         place, turn = (tiles - 1) % STAGES, ((tiles - 1) // STAGES) & 1
@@ -160,7 +167,7 @@ def _consumer(q_s, k_s, v_s, q_full, k_full, k_free, v_full, v_free, group, out_
         acc = warpgroup_mma(p, v_s.index(place).reshape([BLOCK_S, DV]), acc, is_async=True)
         acc, _ = warpgroup_mma_wait(0, deps=[acc, p])
     nothing_seen = total == 0.0
-    lse = gl.where(nothing_seen, -float("inf"), (highest + gl.log2(total)) * 0.6931471805599453)
+    lse = gl.where(nothing_seen, -float("inf"), (highest + gl.log2(total)) * LN2)
     row = head * T + t
     gl.store(lse_ptr + row, lse, mask=t < T)
     inverse = gl.convert_layout(1.0 / gl.where(nothing_seen, 1.0, total), gl.SliceLayout(1, OUT))
@@ -173,9 +180,11 @@ def _consumer(q_s, k_s, v_s, q_full, k_full, k_free, v_full, v_free, group, out_
 
 @gluon.jit
 @no_type_check
-def forward(q_desc, k_desc, v_desc, out_ptr, lse_ptr, first_ptr, last_ptr, H, group, T, S, window, scale,
-            CAUSAL: gl.constexpr, WINDOW: gl.constexpr, SPANS: gl.constexpr,
-            BLOCK_S: gl.constexpr, D: gl.constexpr, DV: gl.constexpr, V_WIDTH: gl.constexpr, STAGES: gl.constexpr):  # fmt: skip
+def forward(
+    q_desc, k_desc, v_desc, out_ptr, lse_ptr, first_ptr, last_ptr, H, group, T, S, window, scale,
+    CAUSAL: gl.constexpr, WINDOW: gl.constexpr, SPANS: gl.constexpr, BLOCK_S: gl.constexpr,
+    D: gl.constexpr, DV: gl.constexpr, V_WIDTH: gl.constexpr, STAGES: gl.constexpr,
+):  # fmt: skip
     """`gpu_forward.forward` for causal, full, windowed and packed attention."""
     blocks = gl.num_programs(0)
     block = gl.program_id(0)
@@ -191,9 +200,7 @@ def forward(q_desc, k_desc, v_desc, out_ptr, lse_ptr, first_ptr, last_ptr, H, gr
         stop - 1, b, first_ptr, last_ptr, T, S, window, CAUSAL, WINDOW, SPANS
     )
     begin = lowest // BLOCK_S * BLOCK_S
-    tiles = gl.maximum((highest - begin) // BLOCK_S + 1, 0)
-    if highest < begin:
-        tiles = 0
+    tiles = gl.maximum(highest + BLOCK_S - begin, 0) // BLOCK_S  # none where the last key is before the first
     # counted from the last: how many are cut by a last key, and where those begin that a first key cuts
     cut_tiles = gl.minimum(gl.maximum(tiles - ((all_last + 1) // BLOCK_S - begin // BLOCK_S), 1), tiles)
     whole_tiles = gl.minimum(
@@ -239,10 +246,15 @@ def forward(q_desc, k_desc, v_desc, out_ptr, lse_ptr, first_ptr, last_ptr, H, gr
 
 def descriptor(x: Tensor, rows: int, columns: int) -> TensorDescriptor:
     """x (B, H, T, D) as the copy engine sees it, and how a block lies in shared memory."""
-    block = [1, 1, rows, columns]
-    kind = {torch.bfloat16: gl.bfloat16, torch.float16: gl.float16, torch.float32: gl.float32}[x.dtype]
-    layout = gl.NVMMASharedLayout.get_default_for(block, kind)
-    return TensorDescriptor(x, list(x.shape), list(x.stride()), block, layout)
+    layout = shared_layout((1, 1, rows, columns), x.dtype)
+    return TensorDescriptor(x, list(x.shape), list(x.stride()), [1, 1, rows, columns], layout)
+
+
+@lru_cache
+def shared_layout(block: tuple[int, ...], dtype: torch.dtype) -> gl.NVMMASharedLayout:
+    """How a block lies in shared memory, so that the copy engine and the matrix instructions find it."""
+    kind = {torch.bfloat16: gl.bfloat16, torch.float16: gl.float16, torch.float32: gl.float32}[dtype]
+    return gl.NVMMASharedLayout.get_default_for(list(block), kind)
 
 
 def forward_pass(

@@ -2,7 +2,7 @@
 
 A program keeps 128 keys and values of a head in shared memory. One warp lets queries and dO come by. Two groups of four
 warps take 64 keys each: their Sᵀ, Pᵀ, dPᵀ, dSᵀ, and the sums dK and dV, which stay in registers. For dQ the groups need
-each other's dSᵀ: it goes to shared memory, each group multiplies it by its half of K's columns, and the copy engine adds
+each other's dSᵀ: it goes to shared memory, each group multiplies it by half of K's columns, and the copy engine adds
 the product to dQ in memory, in float32.
 
 −lse and −delta are where the sums of the products begin: so they need no registers of their own.
@@ -25,8 +25,8 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 )
 from triton.language.core import ir
 
-from primer.kernels.attention.gpu_hopper import descriptor
-from primer.kernels.attention.gpu_launch import How, padded, readable, spans_and_scale, launch
+from primer.kernels.attention.gpu_hopper import descriptor, shared_layout
+from primer.kernels.attention.gpu_launch import How, launch, padded, readable, spans_and_scale
 from primer.kernels.attention.gpu_tiles import queries_of_keys
 from primer.kernels.attention.visible import Spans
 
@@ -34,7 +34,7 @@ ROWS = gl.constexpr(64)
 """Keys of a group of four warps."""
 
 
-@builtin
+@builtin  # type: ignore[untyped-decorator]
 def add_to_memory(descriptor: Any, at: Any, shared: Any, _semantic: Any = None) -> None:
     """The copy engine adds a block of shared memory to memory; Gluon has its operation, and no name for it."""
     at = _semantic._convert_to_ir_values(at, require_i64=False)
@@ -45,9 +45,11 @@ def add_to_memory(descriptor: Any, at: Any, shared: Any, _semantic: Any = None) 
 
 @gluon.jit
 @no_type_check
-def _producer(q_desc, k_desc, v_desc, d_out_desc, q_s, k_s, v_s, d_out_s, lse_s, delta_s, kv_full, q_full, d_out_full, free,
-              lse_ptr, delta_ptr, b, hkv, H, group, T, softmax_scale, start, low, blocks,
-              BLOCK_T: gl.constexpr, STAGES: gl.constexpr):  # fmt: skip
+def _producer(
+    q_desc, k_desc, v_desc, d_out_desc, q_s, k_s, v_s, d_out_s, lse_s, delta_s, kv_full, q_full, d_out_full, free,
+    lse_ptr, delta_ptr, b, hkv, H, group, T, softmax_scale, start, low, blocks,
+    BLOCK_T: gl.constexpr, STAGES: gl.constexpr,
+):  # fmt: skip
     """Lets K and V come; for each step Q and dO, and the numbers −lse and −delta of its rows.
 
     lse is divided by the scale, as scores are before they have it. A row that sees nothing has −∞: its weights are 0.
@@ -81,12 +83,14 @@ def _producer(q_desc, k_desc, v_desc, d_out_desc, q_s, k_s, v_s, d_out_s, lse_s,
 
 @gluon.jit
 @no_type_check
-def _consumer(q_s, k_s, v_s, d_out_s, lse_s, delta_s, ds_s, dq_s, kv_full, q_full, d_out_full, free, ds_full, ds_free,
-              dq_desc, dk_ptr, dv_ptr, first_ptr, last_ptr, b, hkv, Hkv, group, T, S, window, scale, softmax_scale,
-              start, low, blocks, WHICH: gl.constexpr,
-              CAUSAL: gl.constexpr, WINDOW: gl.constexpr, SPANS: gl.constexpr, CUT: gl.constexpr,
-              BLOCK_T: gl.constexpr, BLOCK_S: gl.constexpr, D: gl.constexpr, DV: gl.constexpr,
-              WIDTH: gl.constexpr, V_WIDTH: gl.constexpr, STAGES: gl.constexpr):  # fmt: skip
+def _consumer(
+    q_s, k_s, v_s, d_out_s, lse_s, delta_s, ds_s, dq_s, kv_full, q_full, d_out_full, free, ds_full, ds_free,
+    dq_desc, dk_ptr, dv_ptr, first_ptr, last_ptr, b, hkv, Hkv, group, T, S, window, scale, softmax_scale,
+    start, low, blocks, WHICH: gl.constexpr,
+    CAUSAL: gl.constexpr, WINDOW: gl.constexpr, SPANS: gl.constexpr, CUT: gl.constexpr,
+    BLOCK_T: gl.constexpr, BLOCK_S: gl.constexpr, D: gl.constexpr, DV: gl.constexpr,
+    WIDTH: gl.constexpr, V_WIDTH: gl.constexpr, STAGES: gl.constexpr,
+):  # fmt: skip
     """64 keys of a head: dK and dV, and half of the columns of what the block of keys adds to dQ."""
     SCORES: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, BLOCK_T, 16])
     KEYS: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, D, 16])
@@ -162,11 +166,13 @@ def _write(ptr, x, start, head, S, WIDTH: gl.constexpr, D: gl.constexpr, LAYOUT:
 
 @gluon.jit
 @no_type_check
-def keys_backward(q_desc, k_desc, v_desc, d_out_desc, dq_desc, dk_ptr, dv_ptr, lse_ptr, delta_ptr, first_ptr, last_ptr,
-                  H, group, T, S, window, scale, softmax_scale,
-                  CAUSAL: gl.constexpr, WINDOW: gl.constexpr, SPANS: gl.constexpr, CUT: gl.constexpr,
-                  BLOCK_T: gl.constexpr, BLOCK_S: gl.constexpr, D: gl.constexpr, DV: gl.constexpr,
-                  WIDTH: gl.constexpr, V_WIDTH: gl.constexpr, STAGES: gl.constexpr, DS: gl.constexpr):  # fmt: skip
+def keys_backward(
+    q_desc, k_desc, v_desc, d_out_desc, dq_desc, dk_ptr, dv_ptr, lse_ptr, delta_ptr, first_ptr, last_ptr,
+    H, group, T, S, window, scale, softmax_scale,
+    CAUSAL: gl.constexpr, WINDOW: gl.constexpr, SPANS: gl.constexpr, CUT: gl.constexpr,
+    BLOCK_T: gl.constexpr, BLOCK_S: gl.constexpr, D: gl.constexpr, DV: gl.constexpr,
+    WIDTH: gl.constexpr, V_WIDTH: gl.constexpr, STAGES: gl.constexpr, DS: gl.constexpr,
+):  # fmt: skip
     """dK and dV of 128 keys, and what they add to dQ. DS: how dSᵀ lies in shared memory."""
     head = gl.program_id(1)
     Hkv = H // group
@@ -204,8 +210,9 @@ def keys_backward(q_desc, k_desc, v_desc, d_out_desc, dq_desc, dk_ptr, dv_ptr, l
     gl.warp_specialize(
         [
             (_producer, (
-                q_desc, k_desc, v_desc, d_out_desc, q_s, k_s, v_s, d_out_s, lse_s, delta_s, kv_full, q_full, d_out_full, free,
-                lse_ptr, delta_ptr, b, hkv, H, group, T, softmax_scale, start, low, blocks, BLOCK_T, STAGES,
+                q_desc, k_desc, v_desc, d_out_desc, q_s, k_s, v_s, d_out_s, lse_s, delta_s,
+                kv_full, q_full, d_out_full, free, lse_ptr, delta_ptr, b, hkv, H, group, T, softmax_scale,
+                start, low, blocks, BLOCK_T, STAGES,
             )),
             (_consumer, (
                 q_s, k_s, v_s, d_out_s, lse_s, delta_s, ds_s, dq_s, kv_full, q_full, d_out_full, free, ds_full, ds_free,
@@ -242,7 +249,6 @@ def backward_pass(
     dq = torch.zeros(q.shape, dtype=torch.float32, device=q.device)
     dk, dv = k.new_empty(k.shape), v.new_empty(v.shape)
     block_s = 2 * ROWS.value
-    ds = gl.bfloat16 if q.dtype == torch.bfloat16 else gl.float16
     launch(
         keys_backward,
         (triton.cdiv(S, block_s), B * Hkv),
@@ -268,7 +274,7 @@ def backward_pass(
         WIDTH=D,
         V_WIDTH=Dv,
         STAGES=stages,
-        DS=gl.NVMMASharedLayout.get_default_for([block_s, block_t], ds),
+        DS=shared_layout((block_s, block_t), q.dtype),
         num_warps=4,
         **spans_and_scale(how, columns, lse),
     )

@@ -16,12 +16,16 @@ LOG2E = 1.4426950408889634
 
 
 class Tiles(NamedTuple):
-    """Queries and keys in a tile, groups of 32 threads that share it, and how many tiles are on their way at once."""
+    """Queries and keys in a tile, groups of 32 threads that share it, how many tiles are on their way at once.
+
+    copied: by a Hopper GPU's copy engine; otherwise each thread fetches what is its own.
+    """
 
     block_t: int
     block_s: int
     warps: int
     stages: int
+    copied: bool = True
 
 
 class How(NamedTuple):
@@ -83,9 +87,11 @@ def readable(x: Tensor) -> Tensor:
     return x if x.stride(-1) == 1 and aligned and 0 not in x.stride() else x.contiguous()
 
 
-def tiled_by(x: Tensor, rows: int) -> TensorDescriptor:
-    """x (B, H, T, D) as the copy engine sees it: blocks of `rows` rows of one head."""
-    return TensorDescriptor(x, list(x.shape), list(x.stride()), [1, 1, rows, padded(x.shape[3])])
+def tiled_by(x: Tensor, rows: int, copied: bool) -> Any:
+    """x (B, H, T, D) as `gpu_tiles.block` wants it. copied: for the copy engine, blocks of `rows` rows of a head."""
+    if copied:
+        return TensorDescriptor(x, list(x.shape), list(x.stride()), [1, 1, rows, padded(x.shape[3])])
+    return (x, *x.stride()[:3], x.shape[2])
 
 
 def spans_and_scale(how: How, visible: Spans | None, placeholder: Tensor) -> dict[str, Any]:

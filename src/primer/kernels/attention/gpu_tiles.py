@@ -17,6 +17,28 @@ GOLDEN, FIRST_FACTOR, SECOND_FACTOR = (tl.constexpr(x) for x in (0x9E3779B9, 0x7
 
 @triton.jit
 @no_type_check
+def block(x, b, h, start, ROWS: tl.constexpr, D: tl.constexpr, WIDTH: tl.constexpr, COPIED: tl.constexpr):
+    """Rows from `start` of head h, (ROWS, D), with 0 beyond the last row and the last column.
+
+    COPIED: x is a descriptor, by which a Hopper GPU's copy engine fetches a block at once. Otherwise it is a pointer
+    with what a descriptor knows: the strides of rows b, heads h and positions, and how many positions there are.
+    """
+    if COPIED:
+        found = x.load([b, h, start, 0]).reshape(ROWS, D)
+    else:
+        pointer, stride_b, stride_h, stride_t, positions = x
+        t = start + tl.arange(0, ROWS)
+        d = tl.arange(0, D)
+        there = (t < positions)[:, None]
+        if WIDTH < D:
+            there = there & (d < WIDTH)[None, :]
+        pointer += b.to(tl.int64) * stride_b + h.to(tl.int64) * stride_h
+        found = tl.load(pointer + t[:, None] * stride_t + d[None, :], mask=there, other=0.0)
+    return found
+
+
+@triton.jit
+@no_type_check
 def keys_of_queries(
     t, b, first_ptr, last_ptr, T, S, window, CAUSAL: tl.constexpr, WINDOW: tl.constexpr, SPANS: tl.constexpr
 ):
