@@ -16,6 +16,7 @@ from torch.nn.attention import SDPBackend
 from primer.errors import UsageError, missing_extra, nearest
 from primer.kernels.attention import cpu, library, reference, tiled
 from primer.kernels.attention.checks import check
+from primer.kernels.attention.choice import Kind, choose
 
 SHORT = 64 * 64
 """Scores in a table that a CPU may as well write down."""
@@ -101,10 +102,21 @@ def attention(
     )
     chosen: str = implementation
     if implementation == "auto":
-        short = (
-            q.shape[2] * k.shape[2] <= SHORT and q.dtype.itemsize >= 4 and not torch.compiler.is_compiling()
+        kind = Kind(
+            device=str(q.device),
+            dtype=q.dtype,
+            width=q.shape[3],
+            v_width=v.shape[3],
+            group=q.shape[1] // k.shape[1],
+            causal=causal,
+            window=window is not None,
+            documents=document_ids is not None,
+            padding=seen is not None,
+            soft_cap=soft_cap > 0,
+            dropout=dropout > 0,
+            trained=torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad),
         )
-        chosen = "cpu" if q.device.type == "cpu" and (dropout or short) else "library"
+        chosen = automatic(q, k, kind)
     if dropout and dropout_seed is None:
         dropout_seed = int(torch.randint(2**31, ()))
     if chosen not in IMPLEMENTATIONS:
@@ -132,3 +144,19 @@ def attention(
     if lse is None:
         raise UsageError(f"{chosen} does not give lse", "return_lse=True", "implementation='gpu' or 'cpu'")
     return out, lse
+
+
+def automatic(q: Tensor, k: Tensor, kind: Kind) -> str:
+    """What `auto` stands for in a call: on a CPU by its sizes, on a GPU by what works (`choice`).
+
+    A compiler traces what would be tried, so under torch.compile nothing is: torch's kernels do what they can do.
+    """
+    compiling = torch.compiler.is_compiling()
+    if q.device.type == "cpu":
+        short = q.shape[2] * k.shape[2] <= SHORT and q.dtype.itemsize >= 4 and not compiling
+        if kind.window or kind.documents or kind.soft_cap:
+            return "reference" if kind.soft_cap else "library"
+        return "cpu" if kind.dropout or short else "library"
+    if q.device.type != "cuda" or (compiling and kind.plain):
+        return "reference" if kind.soft_cap else "library"
+    return "gpu" if compiling else choose(kind, IMPLEMENTATIONS)

@@ -1,0 +1,85 @@
+"""What `auto` stands for: the first implementation that works here, found by running it once.
+
+Which come first was measured; whether one works is not read from a version number but tried: on a small case of the
+same kind, forward and backward, against the reference. The answer is kept for the rest of the process.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from primer.kernels import budget
+
+
+class Kind(NamedTuple):
+    """What decides between implementations: the same for every call of a layer."""
+
+    device: str
+    dtype: torch.dtype
+    width: int
+    v_width: int
+    group: int
+    causal: bool
+    window: bool
+    documents: bool
+    padding: bool
+    soft_cap: bool
+    dropout: bool
+    trained: bool
+
+    @property
+    def plain(self) -> bool:
+        """Causal or full attention and nothing else: what libraries are fast at."""
+        return not (self.window or self.documents or self.padding or self.soft_cap or self.dropout)
+
+
+def candidates(kind: Kind) -> tuple[str, ...]:
+    """On a CUDA device, the fastest first (`benchmarks/attention_gpu.py`, on an H200); the last can always do it."""
+    last = "reference" if kind.soft_cap else "library"
+    if not kind.plain:
+        return ("gpu", last)
+    return ("library_cudnn", "gpu", last) if kind.trained else ("gpu", "library_cudnn", last)
+
+
+def choose(kind: Kind, operators: dict[str, Callable[..., tuple[Tensor, Tensor | None]]]) -> str:
+    """The first candidate that works; the last is not tried, for what could be done if it failed?"""
+    *tried_first, last = candidates(kind)
+    return next((name for name in tried_first if works(name, operators[name], kind)), last)
+
+
+@lru_cache
+def works(name: str, operator: Callable[..., tuple[Tensor, Tensor | None]], kind: Kind) -> bool:
+    """Whether an implementation computes a small case of this kind within its budget."""
+    torch_state = torch.random.get_rng_state()  # nobody's numbers change because something was tried
+    try:
+        return all(error.ok for error in tried(operator, kind).values())
+    except Exception:
+        return False
+    finally:
+        torch.random.set_rng_state(torch_state)
+
+
+def tried(operator: Callable[..., tuple[Tensor, Tensor | None]], kind: Kind) -> dict[str, budget.Error]:
+    """The errors of a case of 100 positions. Dropout cannot be judged where the draw is another: it is left out."""
+    T = 100
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(heads: int, width: int) -> Tensor:
+        return torch.randn(1, heads, T, width, generator=generator).to(kind.device, kind.dtype)
+
+    q, k, v = draw(kind.group, kind.width), draw(1, kind.width), draw(1, kind.v_width)
+    how: dict[str, Any] = {"causal": kind.causal}
+    if kind.window:
+        how["window"] = 30
+    if kind.documents:
+        how["document_ids"] = torch.arange(T, device=kind.device)[None] // 40
+    if kind.padding:
+        how["seen"] = torch.arange(T, device=kind.device)[None] < 80
+    if kind.soft_cap:
+        how["soft_cap"] = 5.0
+    d_out = draw(kind.group, kind.v_width) if kind.trained else None
+    with torch.enable_grad() if kind.trained else torch.no_grad():
+        return budget.errors(operator, q, k, v, d_out, **how)
