@@ -1,7 +1,7 @@
 """Registers and shared memory of every attention kernel: `python tests/golden/attention_assembly.py` writes them down.
 
-They are those of Triton 3.6.0, whose assembler is CUDA 12.8's; another version's differ. `tests/kernels/test_assembly.py`
-compares with them.
+They are those of Triton 3.6.0, whose assembler is CUDA 12.8's; another version's differ.
+`tests/kernels/test_assembly.py` compares with them.
 """
 
 import json

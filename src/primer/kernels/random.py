@@ -85,7 +85,9 @@ class KeptTiles:
         row += np.uint32(seed & 0xFFFFFFFF)
         mix_in_place(row, spare)
         self.rows = torch.from_numpy(row.view(np.int32)).view(heads, T)
-        more = raised(torch.from_numpy(mix_in_place(row - np.uint32(GOLDEN), spare).astype(np.int64)), dropout)
+        more = raised(
+            torch.from_numpy(mix_in_place(row - np.uint32(GOLDEN), spare).astype(np.int64)), dropout
+        )
         # 0 to 256 is one threshold too many for a byte: "at least 1 to 256" is "more than 0 to 255".
         least = int(dropout * 256)
         self.stays = torch.gt if least else torch.ge
@@ -99,27 +101,32 @@ class KeptTiles:
         first: int,
         words: "Words",
     ) -> Float[Tensor, "N R K"]:
-        """1 where a weight stays, else 0, for K keys from `first` on; `rows` and `thresholds` are parts of these here."""
+        """1 where a weight stays, else 0, for K keys from `first` on; `rows` and `thresholds` are parts of these."""
         K = out.shape[2]
         begin, end = first // 4, (first + K + 3) // 4
         drawn, spare, summed, eight_bits = words.views(*rows.shape, end - begin)
         numbers = np.arange(begin, end, dtype=np.uint32) * np.uint32(GOLDEN)
-        torch.add(rows[..., None], torch.from_numpy(numbers.view(np.int32)), out=summed)  # faster than numpy's
+        torch.add(
+            rows[..., None], torch.from_numpy(numbers.view(np.int32)), out=summed
+        )  # faster than numpy's
         mix_in_place(drawn, spare)
         return self.stays(eight_bits[..., first % 4 : first % 4 + K], thresholds[..., None], out=out)
 
 
 class Words:
-    """Memory for the words of a tile: `count` of them, and as many to compute with. Views are made once."""
+    """Memory for the words of a tile, and as much to compute with. Views of a shape are made once."""
 
-    def __init__(self, count: int) -> None:
-        self.memory = np.empty((2, count), dtype=np.uint32)
+    def __init__(self) -> None:
+        self.memory = np.empty((2, 0), dtype=np.uint32)
         self.known: dict[tuple[int, ...], tuple[np.ndarray, np.ndarray, Tensor, Tensor]] = {}
 
     def views(self, *shape: int) -> tuple[np.ndarray, np.ndarray, Tensor, Tensor]:
         """Both, in this shape, and the first of them as tensors: of signed words and of bytes."""
         if shape not in self.known:
-            drawn, spare = self.memory[:, : math.prod(shape)].reshape(2, *shape)
+            size = math.prod(shape)
+            if self.memory.shape[1] < size:
+                self.memory, self.known = np.empty((2, 2 * size), dtype=np.uint32), {}
+            drawn, spare = self.memory[:, :size].reshape(2, *shape)
             summed = torch.from_numpy(drawn.view(np.int32))
             self.known[shape] = drawn, spare, summed, summed.view(torch.uint8)
         return self.known[shape]
