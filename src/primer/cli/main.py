@@ -33,6 +33,7 @@ VERBS = (
     "why",
     "inspect",
     "float",
+    "bench",
     "doctor",
 )
 
@@ -59,6 +60,7 @@ look
   why [QUESTION]                  what a choice is worth: trainings that differ in it, several seeds, an interval
   inspect flash RUN               flash attention, a tile at a time, on a run's own queries and keys
   float [NUMBER]                  a number bit by bit, in every format; a run's numbers, and what a format makes of them
+  bench attention                 every implementation's time, rate, memory and error, beside what this machine allows
   doctor                          is this machine ready, how fast is it, does it compute rightly
 
 RUN is a path, the beginning of an id, or latest.
