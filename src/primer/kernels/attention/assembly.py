@@ -176,7 +176,7 @@ def report(launch: Launch, architecture: str) -> Report:
         binary, text = Path(folder, "kernel.cubin"), Path(folder, "kernel.ptx")
         binary.write_bytes(kernel.asm["cubin"])
         text.write_text(kernel.asm["ptx"], encoding="utf-8")
-        said = run(tools / "ptxas", "-v", f"--gpu-name={architecture}", str(text), "-o", "/dev/null")
+        said = run(assembler(architecture), "-v", f"--gpu-name={architecture}", str(text), "-o", "/dev/null")
         code = run(tools / "cuobjdump", "-sass", str(binary))
     return Report(
         kernel=f"{launch.kernel.fn.__module__.rpartition('.')[2]}.{launch.kernel.fn.__name__}",
@@ -188,6 +188,14 @@ def report(launch: Launch, architecture: str) -> Report:
         waits=len(re.findall(r"WARPGROUP\.DEPBAR", code)),
         warnings=tuple(sorted(set(re.findall(r"\bC75\d\d\b", said)))),
     )
+
+
+def assembler(architecture: str) -> Path:
+    """The one that Triton itself takes for this architecture: some versions bring two."""
+    from triton.backends.nvidia.compiler import get_ptxas
+
+    major, minor = ARCHITECTURES[architecture]
+    return Path(get_ptxas(10 * major + minor).path)
 
 
 def run(*command: str | Path) -> str:

@@ -70,6 +70,22 @@ def hopper() -> tuple[ModuleType, ModuleType] | None:
 
 
 @lru_cache
+def hopper_runs(device: torch.device) -> bool:
+    """Whether this Triton compiles them, and the device runs them: tried once, on one small head."""
+    kernels = hopper()
+    if not kernels:
+        return False
+    x = torch.ones(1, 1, 64, WIDEST, dtype=torch.bfloat16, device=device)
+    how = How(causal=True, window=0, softmax_scale=1.0, soft_cap=0.0, dropout=0.0, seed=0)
+    try:
+        out, lse = kernels[0].forward_pass(x, x, x, None, how)
+        kernels[1].backward_pass(out, x, x, x, lse, torch.zeros_like(lse), None, how)
+    except Exception:  # of what kind depends on the version
+        return False
+    return True
+
+
+@lru_cache
 def capability(device: torch.device) -> tuple[int, int]:
     """(9, 0) for a Hopper GPU; of Triton's interpreter, which runs on a CPU, that of none."""
     return torch.cuda.get_device_capability(device) if device.type == "cuda" else (0, 0)
@@ -78,7 +94,7 @@ def capability(device: torch.device) -> tuple[int, int]:
 def specialized(q: Tensor, seen: Tensor | None, how: How) -> tuple[ModuleType, ModuleType] | None:
     """`gpu_hopper` and `gpu_hopper_backward`, where they can do what is asked."""
     fits = q.element_size() == 2 and seen is None and how.plain
-    return hopper() if fits and capability(q.device) == (9, 0) else None
+    return hopper() if fits and capability(q.device) == (9, 0) and hopper_runs(q.device) else None
 
 
 def found_spans(first: Tensor | None, last: Tensor | None) -> Spans | None:

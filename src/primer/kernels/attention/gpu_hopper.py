@@ -28,6 +28,9 @@ from primer.kernels.attention.gpu_launch import How, launch, padded, readable, s
 from primer.kernels.attention.gpu_tiles import LN2, keys_of_queries
 from primer.kernels.attention.visible import Spans
 
+fetch = getattr(tma, "async_load", None) or tma.async_copy_global_to_shared
+"""The copy engine brings a block to shared memory; its name in Gluon has changed."""
+
 ROWS = gl.constexpr(64)
 """Queries of a group of four warps: the height of its matrix instruction."""
 
@@ -42,18 +45,16 @@ def _producer(
     if tiles > 0:
         for group in gl.static_range(2):
             mbarrier.expect(q_full.index(group), q_desc.block_type.nbytes)
-            tma.async_copy_global_to_shared(
-                q_desc, [b, h, start + group * ROWS, 0], q_full.index(group), q_s.index(group)
-            )
+            fetch(q_desc, [b, h, start + group * ROWS, 0], q_full.index(group), q_s.index(group))
     for i in range(tiles):
         place, turn = i % STAGES, (i // STAGES) & 1
         at = begin + (tiles - 1 - i) * BLOCK_S
         mbarrier.wait(k_free.index(place), turn ^ 1)
         mbarrier.expect(k_full.index(place), k_desc.block_type.nbytes)
-        tma.async_copy_global_to_shared(k_desc, [b, hkv, at, 0], k_full.index(place), k_s.index(place))
+        fetch(k_desc, [b, hkv, at, 0], k_full.index(place), k_s.index(place))
         mbarrier.wait(v_free.index(place), turn ^ 1)
         mbarrier.expect(v_full.index(place), v_desc.block_type.nbytes)
-        tma.async_copy_global_to_shared(v_desc, [b, hkv, at, 0], v_full.index(place), v_s.index(place))
+        fetch(v_desc, [b, hkv, at, 0], v_full.index(place), v_s.index(place))
 
 
 @gluon.jit

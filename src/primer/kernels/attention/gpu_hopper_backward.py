@@ -25,7 +25,7 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 )
 from triton.language.core import ir
 
-from primer.kernels.attention.gpu_hopper import descriptor, shared_layout
+from primer.kernels.attention.gpu_hopper import descriptor, fetch, shared_layout
 from primer.kernels.attention.gpu_launch import How, launch, padded, readable, spans_and_scale
 from primer.kernels.attention.gpu_tiles import queries_of_keys
 from primer.kernels.attention.visible import Spans
@@ -57,8 +57,8 @@ def _producer(
     columns = gl.arange(0, BLOCK_T, gl.BlockedLayout([1], [32], [4], [0]))
     if blocks > 0:
         mbarrier.expect(kv_full, k_desc.block_type.nbytes + v_desc.block_type.nbytes)
-        tma.async_copy_global_to_shared(k_desc, [b, hkv, start, 0], kv_full, k_s)
-        tma.async_copy_global_to_shared(v_desc, [b, hkv, start, 0], kv_full, v_s)
+        fetch(k_desc, [b, hkv, start, 0], kv_full, k_s)
+        fetch(v_desc, [b, hkv, start, 0], kv_full, v_s)
     i = 0
     for h in range(hkv * group, (hkv + 1) * group):  # every head that shares these keys
         for block in range(low, low + blocks):
@@ -66,11 +66,9 @@ def _producer(
             begin = block * BLOCK_T
             mbarrier.wait(free.index(place), turn ^ 1)
             mbarrier.expect(q_full.index(place), q_desc.block_type.nbytes)
-            tma.async_copy_global_to_shared(q_desc, [b, h, begin, 0], q_full.index(place), q_s.index(place))
+            fetch(q_desc, [b, h, begin, 0], q_full.index(place), q_s.index(place))
             mbarrier.expect(d_out_full.index(place), d_out_desc.block_type.nbytes)
-            tma.async_copy_global_to_shared(
-                d_out_desc, [b, h, begin, 0], d_out_full.index(place), d_out_s.index(place)
-            )
+            fetch(d_out_desc, [b, h, begin, 0], d_out_full.index(place), d_out_s.index(place))
             t = begin + columns
             row = (b * H + h) * T + t
             lse = gl.load(lse_ptr + row, mask=t < T, other=-float("inf"))
