@@ -117,16 +117,16 @@ class Words:
     """Memory for the words of a tile, and as much to compute with. Views of a shape are made once."""
 
     def __init__(self) -> None:
-        self.memory = np.empty((2, 0), dtype=np.uint32)
+        self.memory = [np.empty(0, dtype=np.uint32) for _ in range(2)]
         self.known: dict[tuple[int, ...], tuple[np.ndarray, np.ndarray, Tensor, Tensor]] = {}
 
     def views(self, *shape: int) -> tuple[np.ndarray, np.ndarray, Tensor, Tensor]:
         """Both, in this shape, and the first of them as tensors: of signed words and of bytes."""
         if shape not in self.known:
             size = math.prod(shape)
-            if self.memory.shape[1] < size:
-                self.memory, self.known = np.empty((2, 2 * size), dtype=np.uint32), {}
-            drawn, spare = self.memory[:, :size].reshape(2, *shape)
+            if len(self.memory[0]) < size:
+                self.memory, self.known = [np.empty(2 * size, dtype=np.uint32) for _ in range(2)], {}
+            drawn, spare = (each[:size].reshape(shape) for each in self.memory)
             summed = torch.from_numpy(drawn.view(np.int32))
             self.known[shape] = drawn, spare, summed, summed.view(torch.uint8)
         return self.known[shape]

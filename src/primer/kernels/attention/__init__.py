@@ -17,9 +17,7 @@ from primer.errors import UsageError, missing_extra, nearest
 from primer.kernels.attention import cpu, library, reference, tiled
 from primer.kernels.attention.checks import check
 from primer.kernels.attention.choice import Kind, choose
-
-SHORT = 64 * 64
-"""Scores in a table that a CPU may as well write down."""
+from primer.kernels.attention.cpu import FEW_QUERIES, SHORT
 
 Implementation = Literal[
     "auto",
@@ -71,7 +69,7 @@ def attention(
     softmax_scale: float | None = None,
     soft_cap: float = 0.0,
     dropout: float = 0.0,
-    dropout_seed: int | None = None,
+    dropout_seed: int | Int[Tensor, ""] | None = None,
     return_lse: bool = False,
     implementation: Implementation = "auto",
 ) -> Any:  # Tensor, or with return_lse two of them
@@ -118,7 +116,10 @@ def attention(
         )
         chosen = automatic(q, k, kind)
     if dropout and dropout_seed is None:
-        dropout_seed = int(torch.randint(2**31, ()))
+        drawn = torch.randint(2**31, ())
+        dropout_seed = (
+            drawn if torch.compiler.is_compiling() else int(drawn)
+        )  # a number would break the graph
     if chosen not in IMPLEMENTATIONS:
         meant = nearest(chosen, [*IMPLEMENTATIONS, "auto"])
         raise UsageError(
@@ -137,7 +138,8 @@ def attention(
         softmax_scale=softmax_scale,
         soft_cap=soft_cap,
         dropout=dropout,
-        dropout_seed=dropout_seed or 0,
+        dropout_seed=0 if dropout_seed is None else dropout_seed,
+        **({"return_lse": return_lse} if chosen == "cpu" else {}),  # which can be faster without
     )
     if not return_lse:
         return out
@@ -153,10 +155,11 @@ def automatic(q: Tensor, k: Tensor, kind: Kind) -> str:
     """
     compiling = torch.compiler.is_compiling()
     if q.device.type == "cpu":
-        short = q.shape[2] * k.shape[2] <= SHORT and q.dtype.itemsize >= 4 and not compiling
-        if kind.window or kind.documents or kind.soft_cap:
-            return "reference" if kind.soft_cap else "library"
-        return "cpu" if kind.dropout or short else "library"
+        if compiling:
+            return "cpu" if kind.dropout else "reference" if kind.soft_cap else "library"
+        short = q.shape[2] * k.shape[2] <= SHORT and q.dtype.itemsize >= 4
+        shared = kind.group > 1 and q.shape[2] <= FEW_QUERIES
+        return "cpu" if short or shared or not kind.plain else "library"
     if q.device.type != "cuda" or (compiling and kind.plain):
         return "reference" if kind.soft_cap else "library"
     return "gpu" if compiling else choose(kind, IMPLEMENTATIONS)
