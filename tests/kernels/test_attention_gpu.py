@@ -169,7 +169,8 @@ def test_any_shape_and_any_tile(
         patch.setattr(gpu, "forward_tiles", lambda *_: tiles)
         patch.setattr(gpu, "backward_tiles", lambda *_: (tiles, tiles))
         for name, error in errors(gpu.attention, *found, causal=causal, window=window).items():
-            assert error.ok or error.found < 1e-6, f"{name}: {error}"
+            # what sees one key has a gradient of 0, a difference of two sums of up to 40 products
+            assert error.ok or (error.plain == 0 and error.found < 1e-5), f"{name}: {error}"
 
 
 def test_a_query_that_sees_nothing_gets_zeros() -> None:

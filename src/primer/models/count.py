@@ -112,20 +112,16 @@ def training_bytes(
 def activation_bytes(
     config: GPTConfig, batch_size: int, context_length: int | None = None, *, logits: int | None = None
 ) -> int:
-    """About what the forward pass keeps for the backward pass, in float32 and with fused attention.
-
-    Fused attention keeps no T × T table; with dropout on the pattern it keeps one.
-    """
+    """About what the forward pass keeps for the backward pass, in float32; attention keeps no T × T table."""
     T = context_length or config.context_length
     C, V, KV = config.d_model, config.vocab_size, config.kv_heads * config.d_head
     norms = 2 * C * (2 if config.norm != "none" else 1)  # what each sublayer reads, before and after its norm
     q_k_v = C + 2 * KV + (C + KV) * ((config.positions == "rotary") + config.qk_norm)
-    pattern = config.n_heads * T if config.pattern_dropout else 0
     hidden = {"relu": 1, "gelu": 2, "relu2": 2, "swiglu": 4}[config.activation] * config.feed_forward_width
     masks = (
         C * ((config.attention_dropout > 0) + (config.feed_forward_dropout > 0)) / FLOAT
     )  # a byte each, as on a GPU
-    layer = norms + q_k_v + pattern + C + hidden + masks
+    layer = norms + q_k_v + C + hidden + masks
     outside = 2 * C  # the final norm
     if config.ngram.counted:
         outside += (config.ngram.counted + 1) * V  # log p of each order, and what goes in

@@ -218,6 +218,6 @@ class LongAttention(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         run = attend_backward_opaque if torch.compiler.is_compiling() else attend_backward
         return *run(*ctx.saved_tensors, grads[0], *ctx.asked), *[None] * (3 + len(ctx.asked))

@@ -120,7 +120,7 @@ class ShortAttention(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         q, k, v, kept, p, bent = ctx.saved_tensors
         with torch.autocast("cpu", enabled=False):
             dp = grads[0] @ v.transpose(1, 2)
