@@ -6,6 +6,7 @@ limits are distances, from a query to the first and to the last key that it sees
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 
 import torch
@@ -67,12 +68,21 @@ class Sight:
         place = query + self.S - self.T - key  # where the first query stands, counted from the first key
         rows, column = min(R, K - 1 - self.ahead - place), max(0, place + self.ahead + 1)
         if rows > 0 and column < K:
-            corner = scores.new_full((rows, K - column), -torch.inf)
-            scores[..., :rows, column:].add_(corner.triu_(place + self.ahead + 1 - column))
+            diagonal = place + self.ahead + 1 - column
+            scores[..., :rows, column:].add_(corner(rows, K - column, diagonal, True, scores.dtype))
         row, columns = max(0, self.back + 1 - place), min(K, R - 1 + place - self.back)
         if row < R and columns > 0:
-            corner = scores.new_full((R - row, columns), -torch.inf)
-            scores[..., row:, :columns].add_(corner.tril_(place + row - self.back - 1))
+            diagonal = place + row - self.back - 1
+            scores[..., row:, :columns].add_(corner(R - row, columns, diagonal, False, scores.dtype))
+
+
+@lru_cache(maxsize=16)
+def corner(
+    rows: int, columns: int, diagonal: int, upper: bool, dtype: torch.dtype
+) -> Float[Tensor, "rows columns"]:
+    """−∞ from a diagonal on to the upper right, or to the lower left, and 0 elsewhere. Tiles have few different ones."""
+    whole = torch.full((rows, columns), -torch.inf, dtype=dtype)
+    return whole.triu_(diagonal) if upper else whole.tril_(diagonal)
 
 
 def pieces(
