@@ -1,15 +1,18 @@
 """How fast attention is on a CPU: `python benchmarks/attention_cpu.py [--rounds 9] [--only window] [--save]`.
 
 `implementation="cpu"` against `scaled_dot_product_attention`, in turns: what that has a fused kernel for, what it needs
-a mask for, the lecture's dropout, decoding with shared keys, a batch of sentences. First every result must be at most
-twice as wrong as plain torch's, by float64. Times are medians, ratios those of each round.
+a mask for, the lecture's dropout, decoding with shared keys, a batch of sentences; and `tiled` against equation 1 as it
+stands, in time and in memory. First every result must be at most twice as wrong as plain torch's, by float64. Times are
+medians, ratios those of each round.
 Goals on two cores: within 5 % where torch's kernel applies; ≥ 3 × with a window of T/8 and with eight documents at
-T = 4096; ≥ 2 × with dropout, forward and backward, at the lecture's size; faster where heads share keys.
+T = 4096; ≥ 2 × with dropout, forward and backward, at the lecture's size; faster where heads share keys; `tiled` at
+most 3 × as long as equation 1 at T = 1024.
 """
 
 import argparse
 import statistics
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -18,7 +21,8 @@ from rich.table import Table
 from torch import Tensor
 
 from primer import device as devices
-from primer.kernels.attention import cpu, library
+from primer.kernels.attention import cpu, library, reference, tiled
+from primer.kernels.attention.measure import memory_of
 from primer.kernels.budget import errors
 from receipt import take_turns, write
 
@@ -28,13 +32,23 @@ LENGTH = 4096
 
 
 class Case(NamedTuple):
-    """Sizes, options, and what is to be reached: torch's time over ours."""
+    """Sizes, options, and what is to be reached: the other's time over ours."""
 
     sizes: tuple[int, int, int, int, int, int]
     """B, H, Hkv, T, S, D."""
     how: dict[str, Any]
     goal: float
     passes: tuple[str, ...] = ("forward", "forward and backward")
+    ours: str = "cpu"
+    other: str = "library"
+
+
+OPERATORS: dict[str, Callable[..., Any]] = {
+    "cpu": partial(cpu.attention, return_lse=False),
+    "library": library.attention,
+    "tiled": tiled.attention,
+    "reference": reference.attention,
+}
 
 
 def cases() -> dict[str, Case]:
@@ -58,14 +72,22 @@ def cases() -> dict[str, Case]:
         "decoding, 4 queries": Case((1, 32, 8, 4, LENGTH, 128), {}, 1, ("forward",)),
         "decoding, window": Case((1, 8, 8, 1, LENGTH, 64), {"window": LENGTH // 8}, 1, ("forward",)),
         "sentences": Case((64, 8, 8, 30, 30, 64), {}, 1),
+        "sentences, padded": Case((64, 8, 8, 30, 30, 64), {"causal": False, "seen": lengths(64, 30)}, 1),
+        "padded": Case((8, 8, 8, 512, 512, 64), {"seen": lengths(8, 512)}, 1),
+        "tiled": Case((1, 8, 8, 1024, 1024, 64), {}, 1 / 3, ours="tiled", other="reference"),
     }
 
 
+def lengths(B: int, T: int) -> Tensor:
+    """Which positions hold a token: the last of each row, half of them to all."""
+    return torch.arange(T) >= torch.arange(B)[:, None] * (T // 2) // B
+
+
 def tensors(case: Case, heads: int | None = None) -> list[Tensor]:
-    """q, k, v and a gradient; with the `heads` that share one key head, of one row, if it is to be judged."""
+    """q, k, v and a gradient; if it is to be judged, with the `heads` that share one key head, of few rows."""
     B, H, Hkv, T, S, D = case.sizes
     if heads:
-        B, H, Hkv = 1, H // Hkv, 1
+        B, H, Hkv = B if "seen" in case.how else 1, H // Hkv, 1
     generator = torch.Generator().manual_seed(0)
     shapes = [(B, H, T, D), (B, Hkv, S, D), (B, Hkv, S, D), (B, H, T, D)]
     return [torch.randn(shape, generator=generator) for shape in shapes]
@@ -74,56 +96,67 @@ def tensors(case: Case, heads: int | None = None) -> list[Tensor]:
 def check(name: str, case: Case) -> dict[str, float]:
     """Each result's error over what plain torch's is allowed to be; none is above 1."""
     found = {}
-    for what, error in errors(cpu.attention, *tensors(case, heads=1), **case.how).items():
+    for what, error in errors(OPERATORS[case.ours], *tensors(case, heads=1), **case.how).items():
         if not error.ok:
             raise SystemExit(f"{name}: {what} is more than twice as wrong as plain torch's, {error}")
         found[what] = round(error.found / (error.plain or 1.0), 2)
     return found
 
 
-def runs(case: Case) -> dict[str, Callable[[], object]]:
-    """Ours and torch's, for each pass, by name."""
+def runs(case: Case) -> dict[tuple[str, str], Callable[[], object]]:
+    """Each pass of ours and of the other's, by whose it is and which."""
     *given, d_out = tensors(case)
-    torchs = {name: value for name, value in case.how.items() if name != "dropout_seed"}
-    operators = {
-        "torch": lambda *x: library.attention(*x, **torchs)[0],
-        "cpu": lambda *x: cpu.attention(*x, **case.how, return_lse=False)[0],
-    }
-    repeats = 10 if case.sizes[3] < 100 else 1
 
-    def forward(operator: Callable[..., Tensor]) -> None:
+    def forward(operator: Callable[..., Any], how: dict[str, Any]) -> None:
         with torch.no_grad():
-            for _ in range(repeats):
-                operator(*given)
+            for _ in range(repeats(case)):
+                operator(*given, **how)
 
-    def both(operator: Callable[..., Tensor]) -> None:
-        for _ in range(repeats):
+    def both(operator: Callable[..., Any], how: dict[str, Any]) -> None:
+        for _ in range(repeats(case)):
             leaves = [x.detach().requires_grad_() for x in given]
-            torch.autograd.grad(operator(*leaves), leaves, d_out)
+            torch.autograd.grad(operator(*leaves, **how)[0], leaves, d_out)
 
     passes = {"forward": forward, "forward and backward": both}
+    unseeded = {name: value for name, value in case.how.items() if name != "dropout_seed"}
     return {
-        f"{whose}, {which}": lambda run=passes[which], operator=operator: run(operator)  # type: ignore[misc]
+        (name, which): partial(passes[which], OPERATORS[name], unseeded if name == "library" else case.how)
         for which in case.passes
-        for whose, operator in operators.items()
+        for name in (case.other, case.ours)
     }
+
+
+def repeats(case: Case) -> int:
+    """What takes too little time for the clock is done ten times."""
+    return 10 if case.sizes[3] < 100 else 1
 
 
 def measure(case: Case, rounds: int) -> dict[str, dict[str, float]]:
-    """Milliseconds of both, and torch's over ours, for each pass."""
+    """Milliseconds of both, and the other's over ours, for each pass."""
     timed = runs(case)
     for run in timed.values():
         run()
     seconds = take_turns(timed, rounds)
-    repeats = 10 if case.sizes[3] < 100 else 1
     found = {}
     for which in case.passes:
-        theirs, ours = seconds[f"torch, {which}"], seconds[f"cpu, {which}"]
+        theirs, ours = seconds[case.other, which], seconds[case.ours, which]
         found[which] = {
-            "torch_ms": round(statistics.median(theirs) * 1e3 / repeats, 2),
-            "cpu_ms": round(statistics.median(ours) * 1e3 / repeats, 2),
-            "times_torch": round(statistics.median(a / b for a, b in zip(theirs, ours, strict=True)), 2),
+            f"{case.other}_ms": round(statistics.median(theirs) * 1e3 / repeats(case), 2),
+            f"{case.ours}_ms": round(statistics.median(ours) * 1e3 / repeats(case), 2),
+            "times": round(statistics.median(a / b for a, b in zip(theirs, ours, strict=True)), 2),
         }
+    return found
+
+
+def memory(case: Case) -> dict[str, list[float]]:
+    """Megabytes that each takes at 1, 2 and 4 times the length, forward and backward."""
+    found: dict[str, list[float]] = {case.other: [], case.ours: []}
+    B, H, Hkv, T, _, D = case.sizes
+    for times in (1, 2, 4):
+        timed = runs(case._replace(sizes=(B, H, Hkv, T * times, T * times, D)))
+        for name, taken in found.items():
+            took = memory_of(timed[name, "forward and backward"], torch.device("cpu"))
+            taken.append(round((took or 0) / 1e6, 1))
     return found
 
 
@@ -135,18 +168,24 @@ def main() -> None:
     options = parser.parse_args()
     devices.reuse_memory()
     chosen = {name: case for name, case in cases().items() if (options.only or "") in name}
-    table = Table("what", "pass", "torch, ms", "cpu, ms", "× torch", "goal", "error / plain torch's")
+    table = Table("what", "pass", "", "ms", "", "ms", "×", "goal", "worst error / torch's")
     figures: dict[str, Any] = {"threads": torch.get_num_threads(), "rounds": options.rounds, "cases": {}}
     for name, case in chosen.items():
         wrong = check(name, case)
         times = measure(case, options.rounds)
-        figures["cases"][name] = {"sizes": case.sizes, "goal": case.goal, "error": wrong, **times}
+        figures["cases"][name] = {"sizes": case.sizes, "goal": round(case.goal, 2), "error": wrong, **times}
         for which, found in times.items():
-            numbers = [f"{found[key]:.2f}" for key in ("torch_ms", "cpu_ms", "times_torch")]
-            errors_shown = " ".join(f"{what} {value}" for what, value in wrong.items())
-            table.add_row(name, which, *numbers, f"{case.goal:g}", errors_shown)
+            taken = [f"{found[f'{whose}_ms']:.2f}" for whose in (case.other, case.ours)]
+            shown = f"{max(wrong.values()):.2f}"
+            passed = f"{found['times']:.2f}"
+            table.add_row(
+                name, which, case.other, taken[0], case.ours, taken[1], passed, f"{case.goal:.2g}", shown
+            )
     console = Console()
     console.print(table)
+    if "tiled" in chosen:
+        figures["megabytes"] = memory(chosen["tiled"])
+        console.print(f"megabytes at T = 1024, 2048 and 4096: {figures['megabytes']}")
     if options.save:
         console.print(str(write("attention_cpu", figures, measured=MEASURED)))
 

@@ -156,7 +156,7 @@ def automatic(q: Tensor, k: Tensor, kind: Kind) -> str:
     compiling = torch.compiler.is_compiling()
     if q.device.type == "cpu":
         if compiling:
-            return "cpu" if kind.dropout else "reference" if kind.soft_cap else "library"
+            return "library" if kind.plain else "cpu"
         short = q.shape[2] * k.shape[2] <= SHORT and q.dtype.itemsize >= 4
         shared = kind.group > 1 and q.shape[2] <= FEW_QUERIES
         return "cpu" if short or shared or not kind.plain else "library"

@@ -80,7 +80,7 @@ class Sight:
 def corner(
     rows: int, columns: int, diagonal: int, upper: bool, dtype: torch.dtype
 ) -> Float[Tensor, "rows columns"]:
-    """−∞ from a diagonal on to the upper right, or to the lower left, and 0 elsewhere. Tiles have few different ones."""
+    """−∞ from a diagonal on to the upper right, or to the lower left, else 0. Tiles have few different ones."""
     whole = torch.full((rows, columns), -torch.inf, dtype=dtype)
     return whole.triu_(diagonal) if upper else whole.tril_(diagonal)
 
