@@ -354,6 +354,25 @@ def test_torchs_kernel_has_what_it_can_do(monkeypatch: pytest.MonkeyPatch) -> No
         assert not taken, feature
 
 
+@pytest.mark.parametrize("keys", [64, 65, 67])
+def test_keys_of_one_sequence_are_shared_between_threads(
+    keys: int, two_threads: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where they do not divide, and where they are a part of a cache."""
+    monkeypatch.setattr(cpu, "MANY_KEYS", 60)
+    called = []
+    in_parts = cpu.in_parts
+    monkeypatch.setattr(cpu, "in_parts", lambda *given: called.append(given) or in_parts(*given))
+    torch.manual_seed(keys)
+    q, k, v = torch.randn(1, 8, 1, 16), *(torch.randn(1, 1, 100, 16)[:, :, :keys] for _ in range(2))
+    found, lse = cpu.attention(q, k, v)
+    wanted, true = reference.attention(q, k, v)
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(lse, true, rtol=1e-5, atol=1e-6)
+    (given,) = called
+    assert given[1].data_ptr() == k.data_ptr(), "the keys were copied"
+
+
 # Threads, and compilers
 
 

@@ -18,6 +18,10 @@ SHORT = 64 * 64
 """Weights of a head that may as well be written down."""
 FEW_QUERIES = 16
 """Queries whose weights take less memory than the keys do."""
+MANY_KEYS = 4096
+"""From so many on, a thread's start costs less than its share of the keys."""
+ONE_BLOCK = 32
+"""Queries that torch's kernel gives to one thread."""
 FEW_HEADS = 32
 """Up to so many, one call of the library's kernel takes less time than the calls of several products."""
 
@@ -99,8 +103,54 @@ def fused(
         k, v = (x.flatten(0, 1)[:, None].expand(-1, G, -1, -1) for x in (k, v))
     elif G > 1:  # a group's queries are rows of one matrix
         q = q.reshape(B, Hkv, G * T, D)
-    q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
-    out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-        q, k, v, is_causal=rule.causal, scale=rule.scale
-    )
+    parts = 1 if rule.causal or torch.compiler.is_compiling() else parts_of_keys(q, k)
+    if parts > 1:
+        out, lse = in_parts(q[0], k[0], v[0], rule.scale, parts)
+    else:
+        out, lse = by_torch(q, k, v, scale=rule.scale, causal=rule.causal)
     return out.reshape(B, H, T, -1), lse.reshape(B, H, T)
+
+
+def parts_of_keys(q: Float[Tensor, "B H R D"], k: Float[Tensor, "B H S D"]) -> int:
+    """More than one where one sequence is decoded, of many keys, and threads would have nothing to do."""
+    trained = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad)
+    if trained or len(q) > 1 or q.shape[2] > ONE_BLOCK or k.shape[2] < MANY_KEYS:
+        return 1
+    return -(-torch.get_num_threads() // q.shape[1])
+
+
+def in_parts(
+    q: Float[Tensor, "H R D"],
+    k: Float[Tensor, "H S D"],
+    v: Float[Tensor, "H S D"],
+    scale: float,
+    parts: int,
+) -> tuple[Float[Tensor, "H R D"], Float[Tensor, "H R"]]:
+    """The keys in parts, each for another thread: torch's kernel shares heads and queries, and there are few of both.
+
+    Each part's output is a mean of its values, which exp(L_part − L) weighs (flash decoding: Dao et al. 2023).
+    """
+    S = k.shape[1]
+    even = S - S % parts
+    cut = (x[:, :even].unflatten(1, (parts, -1)) for x in (k, v))  # (H, parts, S // parts, D), where they are
+    out, lse = by_torch(q[:, None].expand(-1, parts, -1, -1), *cut, scale=scale)
+    if even < S:
+        found = by_torch(q[:, None], k[:, None, even:], v[:, None, even:], scale=scale)
+        out, lse = (torch.cat(both, 1) for both in zip((out, lse), found, strict=True))
+    total = lse.logsumexp(1, keepdim=True)  # (H, 1, R)
+    return (out * (lse - total).exp()[..., None]).sum(1), total[:, 0]
+
+
+def by_torch(
+    q: Float[Tensor, "B H R D"],
+    k: Float[Tensor, "B H S D"],
+    v: Float[Tensor, "B H S D"],
+    *,
+    scale: float,
+    causal: bool = False,
+) -> tuple[Float[Tensor, "B H R D"], Float[Tensor, "B H R"]]:
+    q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
+    found: tuple[Tensor, Tensor] = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+        q, k, v, is_causal=causal, scale=scale
+    )
+    return found
