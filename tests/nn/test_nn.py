@@ -7,6 +7,8 @@ import torch
 from torch.nn import functional as F
 
 from primer.errors import UsageError
+from primer.nn import attention as rooms
+from primer.nn.attention import MultiHeadAttention, train_by
 from primer.nn.cache import LayerCache
 from primer.nn.dropout import Dropout, dropout
 from primer.nn.feed_forward import FeedForward, gelu, relu2, swiglu
@@ -147,3 +149,21 @@ def test_a_full_cache_says_so() -> None:
     cache.append(torch.ones(1, 1, 3, 2), torch.ones(1, 1, 3, 2))
     with pytest.raises(UsageError, match="holds 4 positions and was given 5"):
         cache.append(torch.ones(1, 1, 2, 2), torch.ones(1, 1, 2, 2))
+
+
+def test_heads_are_trained_by_the_implementation_they_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And by none other; whoever only reads the model gets what suits each call."""
+    asked: list[str] = []
+
+    def watched(*tensors: torch.Tensor, implementation: str, **how: object) -> torch.Tensor:
+        asked.append(implementation)
+        return tensors[0]
+
+    monkeypatch.setattr(rooms, "attention", watched)
+    layers = torch.nn.ModuleList(MultiHeadAttention(8, 2) for _ in range(2))
+    for training in (True, False):
+        for chosen in ("auto", "tiled"):
+            train_by(layers, chosen)
+            for layer in layers.train(training):
+                layer(torch.randn(1, 3, 8))
+    assert asked == ["auto", "auto", "tiled", "tiled", "auto", "auto", "auto", "auto"]

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -10,14 +10,16 @@ import torch
 import primer
 import setups
 from primer.errors import SurroundingsError
+from primer.kernels.attention import Implementation
 from primer.models.config import GPTConfig
 from primer.models.gpt import GPT
+from primer.nn.attention import Heads
 from primer.recipes import measure
 from primer.recipes.config import RunConfig
 from primer.recipes.measure import choose_micro_batch
 from primer.recipes.plan import candidates, training_bytes
 from primer.recipes.resolve import resolve
-from primer.training.config import PrecisionConfig, TrainConfig
+from primer.training.config import Attention, PrecisionConfig, TrainConfig
 from primer.training.distributed import World
 from primer.training.precision import compiles
 
@@ -73,7 +75,9 @@ def test_emulated_formats_are_not_compiled(
 
     monkeypatch.setattr(torch, "compile", never)
     said: list[str] = []
-    trainer: Any = SimpleNamespace(precision=SimpleNamespace(device=cpu), shape=(4, 8), model=None)
+    trainer: Any = SimpleNamespace(
+        precision=SimpleNamespace(device=cpu), shape=(4, 8), model=torch.nn.Identity()
+    )
     config = RunConfig(
         train=TrainConfig(compile="on"),
         precision=PrecisionConfig(matmul="mxfp4"),
@@ -95,6 +99,53 @@ def test_the_micro_batch_divides_the_batch_and_leaves_no_trace() -> None:
     assert 1024 <= chosen * 128 <= 48 * 128
     assert torch.equal(torch.get_rng_state(), before)
     assert all(p.grad is None for p in model.parameters())
+
+
+def trainer_of_heads() -> Any:
+    model = GPT(GPTConfig(vocab_size=5, d_model=8, n_layers=2, n_heads=2, context_length=16))
+    cpu = SimpleNamespace(device=torch.device("cpu"), dtype=None)
+    return SimpleNamespace(model=model, precision=cpu, shape=(4, 8))
+
+
+def implementations(model: torch.nn.Module) -> set[str]:
+    return {each.implementation for each in model.modules() if isinstance(each, Heads)}
+
+
+def test_the_fastest_attention_is_kept_and_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What fails at the model's size is passed over; what a resumed run's config names is not measured again."""
+    seconds = {"library": 2.0, "library_cudnn": 3.0, "reference": 1.0}
+    taken: list[str] = []
+
+    def passes(trainer: Any, forward: Any) -> float:
+        (name,) = implementations(forward)
+        taken.append(name)
+        if name not in seconds:
+            raise torch.OutOfMemoryError("too large")
+        return seconds[name]
+
+    monkeypatch.setattr(measure, "_seconds_of_passes", passes)
+    monkeypatch.setattr(measure, "able_to_train", lambda *_: ["gpu", *seconds])
+    trainer, config = trainer_of_heads(), RunConfig(train=TrainConfig(compile="off"))
+    config = measure.accelerate(trainer, config, World(), pytest.fail)
+    assert config.train.attention == "reference"
+    assert implementations(trainer.model) == {"reference"}
+    assert taken == ["gpu", *seconds]
+    resumed = trainer_of_heads()
+    assert measure.accelerate(resumed, config, World(), pytest.fail) == config
+    assert implementations(resumed.model) == {"reference"}
+    assert taken == ["gpu", *seconds]
+
+
+def test_attention_of_another_device_is_chosen_anew() -> None:
+    trainer, said = trainer_of_heads(), list[str]()
+    config = RunConfig(train=TrainConfig(attention="gpu"))
+    assert measure.accelerate(trainer, config, World(), said.append).train.attention == "auto"
+    assert implementations(trainer.model) == {"auto"}
+    assert said == ["train.attention=gpu does not run on cpu, going on with auto"]
+
+
+def test_the_names_of_attention_are_the_operators() -> None:
+    assert get_args(Attention) == get_args(Implementation)
 
 
 @pytest.mark.parametrize(("compiled_takes", "kept"), [(0.5, True), (1.0, False), (2.0, False)])

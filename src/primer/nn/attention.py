@@ -5,7 +5,7 @@ from typing import Any
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from primer.kernels.attention import attention
+from primer.kernels.attention import Implementation, attention
 from primer.kernels.attention.reference import attention_scores, repeat_heads, softmax
 from primer.nn.cache import LayerCache
 from primer.nn.dropout import Dropout, dropout
@@ -40,6 +40,7 @@ class Heads(nn.Module):
         self.causal = causal
         self.softmax_scale = softmax_scale
         self.pattern_dropout = pattern_dropout
+        self.implementation: Implementation = "auto"
         self.output = nn.Linear(d_model, d_model, bias=bias) if output else None
         self.dropout = Dropout(dropout)
         self.q, self.k, self.v, self.z = Probe(), Probe(), Probe(), Probe()
@@ -68,7 +69,8 @@ class Heads(nn.Module):
         p = self.pattern_dropout if self.training else 0.0
         how: dict[str, Any] = {"causal": self.causal, "softmax_scale": self.softmax_scale, "seen": seen}
         if not (self.attn_scores.heard or self.pattern.heard):
-            return attention(q, k, v, dropout=p, **how)
+            trains_by = self.implementation if self.training else "auto"
+            return attention(q, k, v, dropout=p, implementation=trains_by, **how)
         scores = self.attn_scores(attention_scores(q, k, **how))
         pattern = self.pattern(softmax(scores))  # (B, H, T, S)
         return (dropout(pattern, p) if p else pattern) @ repeat_heads(v, self.n_heads)
@@ -197,6 +199,13 @@ class CrossAttention(Heads):
         """Keys and values of the source."""
         k, v = split_heads(self.keys_values(encoded), (self.n_heads, self.d_k), (self.n_heads, self.d_head))
         return self.k(k), self.v(v)
+
+
+def train_by(model: nn.Module, implementation: Implementation) -> None:
+    """Let every head of a model be trained by this implementation of attention. What it computes is the same."""
+    for each in model.modules():
+        if isinstance(each, Heads):
+            each.implementation = implementation
 
 
 def split_heads(x: Float[Tensor, "B T C"], *parts: tuple[int, int]) -> tuple[Float[Tensor, "B _ T _"], ...]:

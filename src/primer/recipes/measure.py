@@ -1,11 +1,12 @@
-"""What the program chooses by measuring: the micro-batch, compiled or not, how many steps fit into some minutes.
+"""What the program chooses by measuring: micro-batch, attention, compiled or not, the steps that fit into some minutes.
 
 Every choice is written into the run's config, and replayed when it is resumed.
 """
 
 import copy
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, Literal, TypeVar, cast
 
@@ -16,8 +17,11 @@ from torch.nn.parallel import DistributedDataParallel
 from primer import device as devices
 from primer.data.batches import Piece
 from primer.errors import SurroundingsError, UsageError
+from primer.kernels.attention import IMPLEMENTATIONS, Implementation
+from primer.kernels.attention.choice import Kind, working
 from primer.models.count import SENTENCE
 from primer.models.gpt import GPT
+from primer.nn.attention import train_by
 from primer.recipes.config import LEAST_STEPS, AnyConfig, RunConfig, TranslationConfig
 from primer.recipes.plan import SMALL_BATCH, candidates, rows_at_once, training_bytes
 from primer.training import generators
@@ -33,12 +37,18 @@ ROOM = 0.6
 """The share of the memory that weights, gradients and moments may take before they are sharded."""
 ALL = 0.95
 """The share of a machine's memory that anything may take: the rest is the system's and the program's own."""
+ONLY_ON = {"cpu": "cpu", "gpu": "cuda", "library_cudnn": "cuda", "library_efficient": "cuda"}
+"""Implementations of attention that one kind of device has."""
 PATIENCE = 4.0
 """Seconds: a CPU that needs longer for a forward and backward pass would not gain by a larger one."""
 
 
 def accelerate(trainer: Trainer, config: C, world: World, tell: Tell) -> C:
-    """Compile where it pays, wrap for several processes. Returns the config with what was decided."""
+    """Choose attention's implementation, compile where it pays, wrap for several processes.
+
+    Returns the config with what was decided.
+    """
+    config = with_attention(trainer, config, world, tell)
     device, wanted = trainer.precision.device, config.train.compile
     # Cold compilation takes about a minute, and on a CPU it makes a plain GPT slower (0.85 ×): not tried unasked.
     # Batches of pairs come in hundreds of shapes, each of which would be compiled: only where it is asked for.
@@ -56,6 +66,52 @@ def accelerate(trainer: Trainer, config: C, world: World, tell: Tell) -> C:
     if world.size > 1 and not is_sharded(trainer.model):
         trainer.forward = DistributedDataParallel(cast(nn.Module, trainer.forward))
     return with_train(config, compile="on" if wanted == "on" else "off")
+
+
+def with_attention(trainer: Trainer, config: C, world: World, tell: Tell) -> C:
+    """The config with the implementation of attention that trains the model, which is told: on a GPU the fastest.
+
+    What cannot run on this device, as where a run is resumed on another, is chosen anew. A model whose weights are
+    shared out is not tried: an implementation that failed in one process only would leave the others waiting.
+    """
+    device, wanted = trainer.precision.device, config.train.attention
+    if wanted in ONLY_ON and device.type != ONLY_ON[wanted]:
+        tell(f"train.attention={wanted} does not run on {device.type}, going on with auto")
+        wanted = "auto"
+    if wanted == "auto" and isinstance(config, RunConfig) and not is_sharded(trainer.model):
+        able = able_to_train(config, trainer.precision)
+        seconds = [_seconds_by(trainer, name) for name in able]
+        if able and min(seconds) < math.inf:
+            wanted = able[world.first(seconds.index(min(seconds)), device)]
+    train_by(trainer.model, wanted)
+    return with_train(config, attention=wanted)
+
+
+def able_to_train(config: RunConfig, precision: Precision) -> list[Implementation]:
+    """Implementations that compute right what this model's layers ask for. On a CPU none: a call's size decides."""
+    if precision.device.type != "cuda":
+        return []
+    model = config.model
+    kind = Kind(
+        device=precision.device.type,
+        dtype=precision.dtype or torch.float32,
+        width=model.d_head,
+        v_width=model.d_head,
+        group=model.n_heads // model.kv_heads,
+        causal=True,
+        dropout=model.pattern_dropout > 0,
+        trained=True,
+    )
+    return sorted(cast(Iterator[Implementation], working(kind, IMPLEMENTATIONS)))
+
+
+def _seconds_by(trainer: Trainer, name: Implementation) -> float:
+    """Seconds of a pass where attention is computed so; forever, if it fails at the model's size."""
+    train_by(trainer.model, name)
+    try:
+        return _seconds_of_passes(trainer, cast(Forward, trainer.model))
+    except RuntimeError:
+        return math.inf
 
 
 def compiled_model(trainer: Trainer, *, must_pay: bool, tell: Tell) -> Forward | None:

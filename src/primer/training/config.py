@@ -9,6 +9,12 @@ from typing import Literal
 from primer.errors import UsageError
 from primer.floats.formats import FORMATS, BlockFormat, FloatFormat, Format, named
 
+Attention = Literal[
+    "auto", "reference", "tiled", "cpu", "gpu",
+    "library", "library_flash", "library_efficient", "library_cudnn", "library_math", "flex",
+]  # fmt: skip
+"""The names of `kernels.attention`, which imports torch."""
+
 
 @dataclass(frozen=True)
 class OptimConfig:
@@ -113,6 +119,9 @@ class LoopConfig:
     """Of matrix products. auto: bf16 where the device is made for it, else fp32."""
     compile: Literal["auto", "on", "off"] = "auto"
     """torch.compile. auto: on a GPU, for runs that are long enough to pay for it."""
+    attention: Attention = "auto"
+    """The implementation that trains (`primer bench attention` measures all). auto: on a GPU the fastest for this
+    model, found by trying, and kept; on a CPU what each call's size asks for."""
     parallel: Literal["auto", "ddp", "fsdp"] = "auto"
     """Several processes: each holds the whole model (ddp) or a slice of it (fsdp). auto: fsdp where it must be."""
     threads: int = 0

@@ -16,7 +16,7 @@ from torch.nn.attention import SDPBackend
 from primer.errors import UsageError, missing_extra, nearest
 from primer.kernels.attention import cpu, library, reference, tiled
 from primer.kernels.attention.checks import check
-from primer.kernels.attention.choice import Kind, choose
+from primer.kernels.attention.choice import Kind, working
 from primer.kernels.attention.cpu import FEW_QUERIES, SHORT
 
 Implementation = Literal[
@@ -162,4 +162,4 @@ def automatic(q: Tensor, k: Tensor, kind: Kind) -> str:
         return "cpu" if short or shared or not kind.plain else "library"
     if q.device.type != "cuda" or (compiling and kind.plain):
         return "reference" if kind.soft_cap else "library"
-    return "gpu" if compiling else choose(kind, IMPLEMENTATIONS)
+    return "gpu" if compiling else next(working(kind, IMPLEMENTATIONS))

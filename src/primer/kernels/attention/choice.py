@@ -4,7 +4,7 @@ Which come first was measured; whether one works is not read from a version numb
 same kind, forward and backward, against the reference. The answer is kept for the rest of the process.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from primer.kernels import budget
+from primer.kernels.budget import Operator
 
 
 class Kind(NamedTuple):
@@ -23,12 +24,12 @@ class Kind(NamedTuple):
     v_width: int
     group: int
     causal: bool
-    window: bool
-    documents: bool
-    padding: bool
-    soft_cap: bool
-    dropout: bool
-    trained: bool
+    window: bool = False
+    documents: bool = False
+    padding: bool = False
+    soft_cap: bool = False
+    dropout: bool = False
+    trained: bool = False
 
     @property
     def plain(self) -> bool:
@@ -44,14 +45,15 @@ def candidates(kind: Kind) -> tuple[str, ...]:
     return ("library_cudnn", "gpu", last) if kind.trained else ("gpu", "library_cudnn", last)
 
 
-def choose(kind: Kind, operators: dict[str, Callable[..., tuple[Tensor, Tensor | None]]]) -> str:
-    """The first candidate that works; the last is not tried, for what could be done if it failed?"""
+def working(kind: Kind, operators: dict[str, Operator]) -> Iterator[str]:
+    """The candidates that work; the last is not tried, for what could be done if it failed?"""
     *tried_first, last = candidates(kind)
-    return next((name for name in tried_first if works(name, operators[name], kind)), last)
+    yield from (name for name in tried_first if works(name, operators[name], kind))
+    yield last
 
 
 @lru_cache
-def works(name: str, operator: Callable[..., tuple[Tensor, Tensor | None]], kind: Kind) -> bool:
+def works(name: str, operator: Operator, kind: Kind) -> bool:
     """Whether an implementation computes a small case of this kind within its budget."""
     torch_state = torch.random.get_rng_state()  # nobody's numbers change because something was tried
     try:
@@ -62,7 +64,7 @@ def works(name: str, operator: Callable[..., tuple[Tensor, Tensor | None]], kind
         torch.random.set_rng_state(torch_state)
 
 
-def tried(operator: Callable[..., tuple[Tensor, Tensor | None]], kind: Kind) -> dict[str, budget.Error]:
+def tried(operator: Operator, kind: Kind) -> dict[str, budget.Error]:
     """The errors of a case of 100 positions. Dropout cannot be judged where the draw is another: it is left out."""
     T = 100
     generator = torch.Generator().manual_seed(0)

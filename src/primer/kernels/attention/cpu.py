@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from primer.errors import UsageError
 from primer.kernels.attention import cpu_long, cpu_short
 from primer.kernels.attention.cpu_long import Rule
 from primer.kernels.attention.cpu_short import Hidden
@@ -46,6 +47,10 @@ def attention(
     dropout_seed: may be a tensor, since torch.compile would have to stop for a number.
     return_lse: if False, the second may be None, where that saves time.
     """
+    if q.device.type != "cpu":
+        raise UsageError(
+            "this implementation computes on a CPU", f"q is on {q.device}", "implementation='auto'"
+        )
     D, T, S = q.shape[3], q.shape[2], k.shape[2]
     past = 0 if window is None or dropout else S - T - window + 1
     if past > 0:  # keys that no query sees; dropout would count them
