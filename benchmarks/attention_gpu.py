@@ -278,7 +278,7 @@ def copy_rate(device: str, dtype: torch.dtype, size: int) -> float:
 def decoding(device: str, console: Console, tiny: bool) -> dict[str, Any]:
     """GB/s at which one new token's query reads keys and values, beside a copy's."""
     from primer.kernels.attention import attention
-    from primer.kernels.attention.gpu_decode import decode
+    from primer.kernels.attention.gpu.decode import decode
 
     dtype = torch.float32 if device == "cpu" else torch.bfloat16
     copy = copy_rate(device, dtype, 2**16 if tiny else 2**30)

@@ -259,7 +259,7 @@ class Fake(NamedTuple):
 def kernel(name: str) -> Any:
     def source() -> None: ...
 
-    source.__module__, source.__name__ = "primer.kernels.attention.gpu_forward", name
+    source.__module__, source.__name__ = "primer.kernels.attention.gpu.forward", name
     return type("Kernel", (), {"fn": staticmethod(source)})
 
 
@@ -279,7 +279,7 @@ def assembly(monkeypatch: pytest.MonkeyPatch) -> Any:
     def report(launch: Any, architecture: str) -> Any:
         if launch.kernel.fn.__name__ == "broken":
             raise RuntimeError("at 1:2:\n^") from TypeError("\nno such thing\n")
-        return assembly.Report("gpu_forward.forward", 168, 1024, 81920, 24, 0, 6, ("C7510",))
+        return assembly.Report("forward.forward", 168, 1024, 81920, 24, 0, 6, ("C7510",))
 
     monkeypatch.setattr(assembly, "launches", launches)
     monkeypatch.setattr(assembly, "report", report)
@@ -291,8 +291,8 @@ def test_what_compilers_make_of_a_call(says: Says, assembly: Any) -> None:
     out = says("--asm=sm_90a", "--d-head=128", "--window=100")
     assert assembly.asked == [("window, width 128, bf16", "sm_90a")]
     figures = ["168", "1,024", "81,920", "24", "0", "6", "C7510"]
-    assert line_of(out, "gpu_forward.forward") == ["gpu_forward.forward", *figures]
-    assert "gpu_forward.broken was not compiled: no such thing\n" in out
+    assert line_of(out, "forward.forward") == ["forward.forward", *figures]
+    assert "forward.broken was not compiled: no such thing\n" in out
     for word in ("registers", "spilled", "shared", "HGMMA", "waits"):
         assert re.search(rf"^{word} +\w", out, re.M), "how to read it"
     told = json.loads(says("--asm=sm_80", "--dtype=fp32", "--json"))
@@ -300,13 +300,13 @@ def test_what_compilers_make_of_a_call(says: Says, assembly: Any) -> None:
     (variant,) = told["variants"]
     assert (variant["width"], variant["dtype"], variant["feature"]) == (64, "float32", "causal")
     assert variant["kernels"][0]["registers"] == 168
-    assert variant["failed"] == {"gpu_forward.broken": "no such thing"}
+    assert variant["failed"] == {"forward.broken": "no such thing"}
 
 
 def test_nothing_that_compiles(says: Says, assembly: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(assembly, "launches", lambda *_: [Fake(kernel("broken"), {})])
     out = says("--asm=sm_80", code=3)
-    assert "causal, width 64, bf16\ngpu_forward.broken was not compiled: no such thing\n" in out
+    assert "causal, width 64, bf16\nforward.broken was not compiled: no such thing\n" in out
     assert "nothing could be compiled" in says("--asm=sm_80", code=3, err=True)
 
 
@@ -322,7 +322,7 @@ def test_every_option_has_a_table(says: Says, assembly: Any) -> None:
 def test_all_variants(says: Says, assembly: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     out = says("--asm=sm_80", "--all")
     assert [variant for variant, _ in assembly.asked] == [str(each) for each in assembly.VARIANTS]
-    assert out.count("gpu_forward.forward ") == len(assembly.VARIANTS)
+    assert out.count("forward.forward ") == len(assembly.VARIANTS)
     report, count = assembly.report, 0
 
     def interrupted(*arguments: Any) -> Any:
@@ -334,7 +334,7 @@ def test_all_variants(says: Says, assembly: Any, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(assembly, "report", interrupted)
     out = says("--asm=sm_80", "--all", code=130)
-    assert out.count("gpu_forward.forward ") == 2
+    assert out.count("forward.forward ") == 2
 
 
 @pytest.mark.parametrize(

@@ -23,10 +23,10 @@ WAITS = 0.35
 MATRIX = ("forward", "keys_backward", "queries_backward", "_part")
 """Kernels whose work is matrix products."""
 
-SPILLED = {"gpu_hopper_backward.keys_backward": 200, "gpu_hopper.forward": 16}
+SPILLED = {"hopper_backward.keys_backward": 200, "hopper.forward": 16}
 """Bytes that kernels spill, outside their products: two that fill a multiprocessor's registers (docs/decisions)."""
 
-WARNED = {"gpu_hopper_backward.keys_backward": {"C7517"}}
+WARNED = {"hopper_backward.keys_backward": {"C7517"}}
 """What the assembler says of kernels: that it put in a wait of its own."""
 
 
@@ -59,5 +59,5 @@ def test_every_recorded_kernel_is_still_there() -> None:
     assert set(recorded) == set(ARCHITECTURES)
     for architecture in ARCHITECTURES:
         kernels = {name.partition(":")[0] for name in recorded[architecture]}
-        assert {"gpu_forward.forward", "gpu_backward.keys_backward", "gpu_decode._part"} <= kernels
-    assert any(name.startswith("gpu_hopper.forward") for name in recorded["sm_90a"])
+        assert {"forward.forward", "backward.keys_backward", "decode._part"} <= kernels
+    assert any(name.startswith("hopper.forward") for name in recorded["sm_90a"])

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from primer.kernels import random
-from primer.kernels.attention import cpu, cpu_long, cpu_plan, cpu_short, cpu_threads, reference
-from primer.kernels.attention.cpu_plan import Sight
+from primer.kernels.attention import cpu, reference
+from primer.kernels.attention.cpu import long, plan, short, threads
+from primer.kernels.attention.cpu.plan import Sight
 from primer.kernels.attention.visible import spans, visible_mask
 from primer.kernels.budget import errors
 from primer.kernels.random import KeptTiles, Words, kept_at
@@ -72,8 +73,8 @@ def assert_same(found: list[Tensor], wanted: list[Tensor]) -> None:
 @pytest.fixture
 def two_threads(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Two of Python's threads for any work, and tiles of a few heads."""
-    monkeypatch.setattr(cpu_long, "MANY", 0)
-    monkeypatch.setattr(cpu_long, "TILE", 1 << 14)
+    monkeypatch.setattr(long, "MANY", 0)
+    monkeypatch.setattr(long, "TILE", 1 << 14)
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     yield
@@ -102,8 +103,8 @@ def test_two_threads_compute_the_same(features: tuple[str, ...], two_threads: No
 @pytest.mark.parametrize("features", PAIRS, ids=" and ".join)
 def test_tiles_of_any_size(features: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks that are smaller than windows and documents, and parts of one head."""
-    monkeypatch.setattr(cpu_plan, "BLOCK", 8)
-    monkeypatch.setattr(cpu_long, "TILE", 1)
+    monkeypatch.setattr(plan, "BLOCK", 8)
+    monkeypatch.setattr(long, "TILE", 1)
     monkeypatch.setattr(cpu, "SHORT", 0)
     monkeypatch.setattr(cpu, "FEW_QUERIES", 0)
     case = a_case(features, 27)
@@ -274,7 +275,7 @@ def test_tiles_cover_what_is_visible_once_and_hide_the_rest(
     causal: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All small sizes and windows, by blocks of queries and of keys."""
-    monkeypatch.setattr(cpu_plan, "BLOCK", 3)
+    monkeypatch.setattr(plan, "BLOCK", 3)
     for T, S, window, by_keys in product(range(1, 9), range(1, 9), (None, 1, 2, 4), (False, True)):
         sight = Sight.of(T, S, causal, window)
         table = torch.full((T, S), -torch.inf)
@@ -294,14 +295,14 @@ def test_tiles_cover_what_is_visible_once_and_hide_the_rest(
 
 def test_few_weights_are_computed_for_a_window_and_for_documents(monkeypatch: pytest.MonkeyPatch) -> None:
     computed = []
-    scores = cpu_long.Part.scores
+    scores = long.Part.scores
 
     def counted(*arguments: Any) -> Any:
         found = scores(*arguments)
         computed.append(found[0].numel())
         return found
 
-    monkeypatch.setattr(cpu_long.Part, "scores", counted)
+    monkeypatch.setattr(long.Part, "scores", counted)
     T = 1024
     q, k, v = (torch.randn(1, 2, T, 8, requires_grad=True) for _ in range(3))
     ids = (torch.arange(T) // (T // 8))[None]
@@ -334,7 +335,7 @@ def test_what_is_kept_for_the_backward_pass_does_not_grow_with_the_square(featur
 def test_short_sequences_keep_a_table_no_larger_than_the_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cpu.SHORT <= 64 * 64
     assert cpu.FEW_QUERIES <= 16
-    monkeypatch.setattr(cpu_short, "attend", lambda *_, **__: pytest.fail("written down"))
+    monkeypatch.setattr(short, "attend", lambda *_, **__: pytest.fail("written down"))
     q, k, v = torch.randn(2, 4, 17, 8), torch.randn(2, 4, 300, 8), torch.randn(2, 4, 300, 8)
     cpu.attention(q, k, v, soft_cap=2.0)
 
@@ -392,19 +393,19 @@ def test_an_error_in_another_thread_is_raised_here(two_threads: None) -> None:
             failed.append(place)
 
     with pytest.raises(ValueError, match="in the other"):
-        cpu_threads.share(fail, list(range(100)), [0, 1])
+        threads.share(fail, list(range(100)), [0, 1])
     assert torch.get_num_threads() == 2
     assert len(failed) <= 3, "the rest was still done"
 
 
 @pytest.mark.parametrize("size", range(1, 30))
 def test_parts_are_of_equal_number_for_every_thread(size: int) -> None:
-    for weights, least in product((1, cpu_long.TILE // 4, 2 * cpu_long.TILE), (1, 2, 3)):
-        found = list(cpu_long.split(slice(5, 5 + size), weights, least))
+    for weights, least in product((1, long.TILE // 4, 2 * long.TILE), (1, 2, 3)):
+        found = list(long.split(slice(5, 5 + size), weights, least))
         assert [i for part in found for i in range(part.start, part.stop)] == list(range(5, 5 + size))
         assert len(found) == size or len(found) % least == 0
         for part in found:
-            assert (part.stop - part.start) * weights <= cpu_long.TILE or part.stop - part.start == 1
+            assert (part.stop - part.start) * weights <= long.TILE or part.stop - part.start == 1
 
 
 COMPILED = """

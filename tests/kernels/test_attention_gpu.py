@@ -19,8 +19,9 @@ pytest.importorskip("triton")
 if not torch.cuda.is_available():
     import interpreted  # noqa: F401  # puts the interpreter right
 
-from primer.kernels.attention import attention, gpu, gpu_backward, gpu_decode, gpu_forward, reference
-from primer.kernels.attention.gpu_launch import Tiles
+from primer.kernels.attention import attention, gpu, reference
+from primer.kernels.attention.gpu import backward, decode, forward
+from primer.kernels.attention.gpu.launch import Tiles
 from primer.kernels.budget import distance, errors, results
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -229,7 +230,7 @@ def test_decoding(paged: bool, queries: int, asked: dict[str, Any], splits: int)
             values[table[b, s // page], :, s % page] = v[b, :, s]
         rows = {"page_table": table.int().to(DEVICE)}
     rows["lengths"] = torch.tensor(lengths, dtype=torch.int32, device=DEVICE)
-    out, lse = gpu_decode.decode(q, keys, values, softmax_scale=D**-0.5, splits=splits, **how, **rows)
+    out, lse = decode.decode(q, keys, values, softmax_scale=D**-0.5, splits=splits, **how, **rows)
     for row, length in enumerate(lengths):
         there = [x[row : row + 1, :, :length].double() for x in (k, v)]
         wanted, wanted_lse = reference.attention(
@@ -240,46 +241,46 @@ def test_decoding(paged: bool, queries: int, asked: dict[str, Any], splits: int)
 
 
 SABOTAGES = {
-    "the rescale is dropped": (gpu_forward, "acc = acc * rescale[:, None]", "acc = acc * 1.0"),
-    "the sum is not rescaled": (gpu_forward, "total = total * rescale + ", "total = total + "),
-    "the mask is shifted": (gpu_forward, "s[None, :] <= last[:, None]", "s[None, :] < last[:, None]"),
-    "the window is shifted": (gpu_forward, "s[None, :] >= first[:, None]", "s[None, :] > first[:, None]"),
-    "the tail tile is forgotten": (gpu_forward, "uppermost + 1", "(uppermost + 1) // BLOCK_S * BLOCK_S"),
+    "the rescale is dropped": (forward, "acc = acc * rescale[:, None]", "acc = acc * 1.0"),
+    "the sum is not rescaled": (forward, "total = total * rescale + ", "total = total + "),
+    "the mask is shifted": (forward, "s[None, :] <= last[:, None]", "s[None, :] < last[:, None]"),
+    "the window is shifted": (forward, "s[None, :] >= first[:, None]", "s[None, :] > first[:, None]"),
+    "the tail tile is forgotten": (forward, "uppermost + 1", "(uppermost + 1) // BLOCK_S * BLOCK_S"),
     "the first tile is forgotten": (
-        gpu_forward,
+        forward,
         "begin, end = lowest // BLOCK_S * BLOCK_S",
         "begin, end = (lowest + BLOCK_S) // BLOCK_S * BLOCK_S",
     ),
-    "the scale is forgotten": (gpu_forward, "tl.exp2(scores * scale - ", "tl.exp2(scores - "),
-    "lse is of base 2": (gpu_forward, "(highest + tl.log2(total)) * LN2", "(highest + tl.log2(total))"),
-    "dropout is not made up for": (gpu_forward, "total * kept_share", "total"),
+    "the scale is forgotten": (forward, "tl.exp2(scores * scale - ", "tl.exp2(scores - "),
+    "lse is of base 2": (forward, "(highest + tl.log2(total)) * LN2", "(highest + tl.log2(total))"),
+    "dropout is not made up for": (forward, "total * kept_share", "total"),
     "dropped weights are summed": (
-        gpu_forward,
+        forward,
         "total * rescale + tl.sum(p, 1)",
         "total * rescale + tl.sum(p, 1) * 0.9",
     ),
-    "delta is forgotten": (gpu_backward, "ds = p * (dp - delta[None, :])", "ds = p * dp"),
-    "delta is forgotten in dQ": (gpu_backward, "ds = p * (dp - delta[:, None])", "ds = p * dp"),
-    "the cap's slope is forgotten": (gpu_backward, "ds *= 1.0 - bent * bent", "ds *= 1.0"),
+    "delta is forgotten": (backward, "ds = p * (dp - delta[None, :])", "ds = p * dp"),
+    "delta is forgotten in dQ": (backward, "ds = p * (dp - delta[:, None])", "ds = p * dp"),
+    "the cap's slope is forgotten": (backward, "ds *= 1.0 - bent * bent", "ds *= 1.0"),
     "backward's mask is shifted": (
-        gpu_backward,
+        backward,
         "t[None, :] >= first[:, None]",
         "t[None, :] > first[:, None]",
     ),
-    "dQ's mask is shifted": (gpu_backward, "s[None, :] <= last[:, None]", "s[None, :] < last[:, None]"),
+    "dQ's mask is shifted": (backward, "s[None, :] <= last[:, None]", "s[None, :] < last[:, None]"),
     "the last queries are forgotten": (
-        gpu_backward,
+        backward,
         "(highest + BLOCK_T) // BLOCK_T - low",
         "highest // BLOCK_T - low",
     ),
-    "only the first head of a group": (gpu_backward, "h = hkv * group + step // blocks", "h = hkv * group"),
+    "only the first head of a group": (backward, "h = hkv * group + step // blocks", "h = hkv * group"),
     "backward drops other weights": (
-        gpu_backward,
+        backward,
         "stays = kept(row[None, :]",
         "stays = kept(row[None, :] + 1",
     ),
-    "padding is seen": (gpu_backward, "p = tl.where(there[:, None], p, 0.0)", "p = p"),
-    "dK is not scaled": (gpu_backward, "dk * softmax_scale", "dk"),
+    "padding is seen": (backward, "p = tl.where(there[:, None], p, 0.0)", "p = p"),
+    "dK is not scaled": (backward, "dk * softmax_scale", "dk"),
 }
 
 
@@ -351,7 +352,7 @@ def test_roles_told_apart_compute_the_same(width: int, feature: str) -> None:
     """The Gluon kernels, which no interpreter runs; and that they are what runs on a Hopper GPU."""
     if torch.cuda.get_device_capability() != (9, 0):
         pytest.skip("needs a Hopper GPU")
-    assert gpu.hopper() is not None
+    assert gpu.gluon_kernels() is not None
     holds(torch.bfloat16, width=width, **FEATURES.get(feature, {}))
 
 

@@ -19,8 +19,9 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-from primer.kernels.attention import gpu, gpu_backward, gpu_decode, gpu_forward
-from primer.kernels.attention.gpu_launch import How, Launch, noted, padded
+from primer.kernels.attention import gpu
+from primer.kernels.attention.gpu import backward, decode, forward
+from primer.kernels.attention.gpu.launch import How, Launch, noted, padded
 from primer.kernels.attention.visible import Spans, queries_of_keys, spans
 
 ARCHITECTURES = {"sm_80": (8, 0), "sm_90a": (9, 0)}
@@ -97,15 +98,15 @@ def launches(variant: Variant, architecture: str) -> list[Launch]:
     capability = ARCHITECTURES[architecture]
     width, itemsize, plain = padded(variant.width), q.element_size(), how.plain and seen is None
     with noted() as found_launches:
-        forward = gpu.forward_tiles(width, itemsize, plain, capability)
-        out, lse = gpu_forward.forward_pass(q, k, v, visible, seen, how, forward)
-        delta = gpu_backward.rowsum(out, out)
-        backward = gpu.backward_tiles(width, itemsize, plain, capability)
-        gpu_backward.backward_pass(out, q, k, v, lse, delta, visible, seen, how, *backward)
+        tiles = gpu.forward_tiles(width, itemsize, plain, capability)
+        out, lse = forward.forward_pass(q, k, v, visible, seen, how, tiles)
+        delta = backward.rowsum(out, out)
+        both = gpu.backward_tiles(width, itemsize, plain, capability)
+        backward.backward_pass(out, q, k, v, lse, delta, visible, seen, how, *both)
         if variant.feature in ("causal", "window", "soft cap"):
             settings = {"causal": True, "window": how.window, "softmax_scale": 0.1, "soft_cap": how.soft_cap}
-            gpu_decode.decode(q[:, :, :1], k, v, splits=4, **settings)
-        kernels = gpu.hopper()
+            decode.decode(q[:, :, :1], k, v, splits=4, **settings)
+        kernels = gpu.gluon_kernels()
         if kernels and capability == (9, 0) and plain and itemsize == 2:
             columns = None if visible is None else queries_of_keys(visible, T)
             if width > 64:

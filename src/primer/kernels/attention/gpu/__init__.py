@@ -1,8 +1,8 @@
 """Attention on a GPU: which kernel with which tiles, and autograd around them.
 
 Forward and backward are operators of torch.library, closed boxes that torch.compile leaves alone. On a Hopper GPU
-plain attention goes to `gpu_hopper` (Gluon); all else, and all other devices, to `gpu_forward` and `gpu_backward`
-(Triton); a few queries without a gradient to `gpu_decode`.
+plain attention goes to `hopper` (Gluon); all else, and all other devices, to `forward` and `backward`
+(Triton); a few queries without a gradient to `decode`.
 """
 
 from functools import lru_cache
@@ -15,15 +15,15 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from primer.errors import SurroundingsError, UsageError
-from primer.kernels.attention import gpu_backward, gpu_decode, gpu_forward
-from primer.kernels.attention.gpu_launch import How, Tiles, padded
+from primer.kernels.attention.gpu import backward, decode, forward
+from primer.kernels.attention.gpu.launch import How, Tiles, padded
 from primer.kernels.attention.visible import Spans, queries_of_keys, spans
 
 WIDEST = 128
 """Columns of a head that a tile can hold."""
 
 DECODE_ROWS = 64
-"""Queries of heads that share a key head, at most so many of which `gpu_decode` takes."""
+"""Queries of heads that share a key head, at most so many of which `decode` takes."""
 
 
 @lru_cache
@@ -55,24 +55,24 @@ def backward_tiles(
 
 
 def hopper_block(width: int) -> int:
-    """Queries in a tile of `gpu_hopper_backward`: what registers have room for."""
+    """Queries in a tile of `hopper_backward`: what registers have room for."""
     return 64 if width > 64 else 128
 
 
 @lru_cache
-def hopper() -> tuple[ModuleType, ModuleType] | None:
+def gluon_kernels() -> tuple[ModuleType, ModuleType] | None:
     """The kernels in Gluon, where this Triton has its words: it is experimental, and they change."""
     try:
-        from primer.kernels.attention import gpu_hopper, gpu_hopper_backward
+        from primer.kernels.attention.gpu import hopper, hopper_backward
     except (ImportError, AttributeError):
         return None
-    return gpu_hopper, gpu_hopper_backward
+    return hopper, hopper_backward
 
 
 @lru_cache
 def hopper_runs(device: torch.device) -> bool:
     """Whether this Triton compiles them, and the device runs them: tried once, on one small head."""
-    kernels = hopper()
+    kernels = gluon_kernels()
     if not kernels:
         return False
     x = torch.ones(1, 1, 64, WIDEST, dtype=torch.bfloat16, device=device)
@@ -92,9 +92,9 @@ def capability(device: torch.device) -> tuple[int, int]:
 
 
 def specialized(q: Tensor, seen: Tensor | None, how: How) -> tuple[ModuleType, ModuleType] | None:
-    """`gpu_hopper` and `gpu_hopper_backward`, where they can do what is asked."""
+    """`hopper` and `hopper_backward`, where they can do what is asked."""
     fits = q.element_size() == 2 and seen is None and how.plain
-    return hopper() if fits and capability(q.device) == (9, 0) and hopper_runs(q.device) else None
+    return gluon_kernels() if fits and capability(q.device) == (9, 0) and hopper_runs(q.device) else None
 
 
 def found_spans(first: Tensor | None, last: Tensor | None) -> Spans | None:
@@ -124,7 +124,7 @@ def _attention(
         return kernels[0].forward_pass(q, k, v, visible, how)
     plain = how.plain and seen is None
     tiles = forward_tiles(width, q.element_size(), plain, capability(q.device))
-    return gpu_forward.forward_pass(q, k, v, visible, seen, how, tiles)
+    return forward.forward_pass(q, k, v, visible, seen, how, tiles)
 
 
 @_attention.register_fake
@@ -153,14 +153,14 @@ def _attention_backward(
     """dQ, dK and dV, contiguous."""
     how = How(causal, window, softmax_scale, soft_cap, dropout, int(seed) if dropout else 0)
     visible, width = found_spans(first, last), padded(max(q.shape[-1], v.shape[-1]))
-    delta = gpu_backward.rowsum(out, d_out)
+    delta = backward.rowsum(out, d_out)
     kernels = specialized(q, seen, how)
     if kernels and not torch.are_deterministic_algorithms_enabled():
         columns = None if visible is None else queries_of_keys(visible, k.shape[2])
         return kernels[1].backward_pass(d_out, q, k, v, lse, delta, columns, how, block_t=hopper_block(width))
     plain = how.plain and seen is None
     tiles = backward_tiles(width, q.element_size(), plain, capability(q.device))
-    return gpu_backward.backward_pass(d_out, q, k, v, lse, delta, visible, seen, how, *tiles)
+    return backward.backward_pass(d_out, q, k, v, lse, delta, visible, seen, how, *tiles)
 
 
 @_attention_backward.register_fake
@@ -226,7 +226,7 @@ def attention(
     T, group = q.shape[2], q.shape[1] // k.shape[1]
     trained = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad)
     if group * T <= DECODE_ROWS and not (trained or dropout or document_ids is not None or seen is not None):
-        return gpu_decode.decode(
+        return decode.decode(
             q, k, v, causal=causal, window=window or 0, softmax_scale=scale, soft_cap=soft_cap
         )
     first = last = None

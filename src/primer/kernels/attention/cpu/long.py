@@ -9,9 +9,9 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from primer.kernels.attention.cpu_plan import Sight, pieces
-from primer.kernels.attention.cpu_threads import share, workers
-from primer.kernels.attention.cpu_tiles import Dropped, Memory, Part
+from primer.kernels.attention.cpu.plan import Sight, pieces
+from primer.kernels.attention.cpu.threads import share, workers
+from primer.kernels.attention.cpu.tiles import Dropped, Memory, Part
 from primer.kernels.random import KeptTiles
 
 TILE = 1 << 18

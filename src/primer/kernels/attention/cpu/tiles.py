@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from primer.kernels.attention.cpu_plan import Sight
+from primer.kernels.attention.cpu.plan import Sight
 from primer.kernels.random import KeptTiles, Words
 
 LOG2_E = 1 / math.log(2)

@@ -11,8 +11,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from primer.kernels.attention.cpu_long import Rule
-from primer.kernels.attention.cpu_plan import Sight
+from primer.kernels.attention.cpu.long import Rule
+from primer.kernels.attention.cpu.plan import Sight
 from primer.kernels.attention.visible import spans, visible_mask
 from primer.kernels.random import KeptTiles, Words
 

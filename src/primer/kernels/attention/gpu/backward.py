@@ -18,7 +18,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from primer.kernels.attention.gpu_launch import (
+from primer.kernels.attention.gpu.launch import (
     How,
     Tiles,
     extras,
@@ -29,7 +29,7 @@ from primer.kernels.attention.gpu_launch import (
     spans_and_scale,
     tiled_by,
 )
-from primer.kernels.attention.gpu_tiles import LOG2E, block, capped, kept, keys_of_queries, queries_of_keys
+from primer.kernels.attention.gpu.tiles import LOG2E, block, capped, kept, keys_of_queries, queries_of_keys
 from primer.kernels.attention.visible import Spans
 from primer.kernels.attention.visible import queries_of_keys as transposed
 

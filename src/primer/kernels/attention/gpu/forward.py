@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from primer.kernels.attention.gpu_launch import (
+from primer.kernels.attention.gpu.launch import (
     How,
     Tiles,
     extras,
@@ -25,7 +25,7 @@ from primer.kernels.attention.gpu_launch import (
     spans_and_scale,
     tiled_by,
 )
-from primer.kernels.attention.gpu_tiles import LN2, block, capped, kept, keys_of_queries
+from primer.kernels.attention.gpu.tiles import LN2, block, capped, kept, keys_of_queries
 from primer.kernels.attention.visible import Spans
 
 

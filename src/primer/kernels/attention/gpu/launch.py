@@ -88,7 +88,7 @@ def readable(x: Tensor) -> Tensor:
 
 
 def tiled_by(x: Tensor, rows: int, copied: bool) -> Any:
-    """x (B, H, T, D) as `gpu_tiles.block` wants it. copied: for the copy engine, blocks of `rows` rows of a head."""
+    """x (B, H, T, D) as `tiles.block` wants it. copied: for the copy engine, blocks of `rows` rows of a head."""
     if copied:
         return TensorDescriptor(x, list(x.shape), list(x.stride()), [1, 1, rows, padded(x.shape[3])])
     return (x, *x.stride()[:3], x.shape[2])

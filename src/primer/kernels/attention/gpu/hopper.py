@@ -24,8 +24,8 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 )
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
-from primer.kernels.attention.gpu_launch import How, launch, padded, readable, spans_and_scale
-from primer.kernels.attention.gpu_tiles import LN2, keys_of_queries
+from primer.kernels.attention.gpu.launch import How, launch, padded, readable, spans_and_scale
+from primer.kernels.attention.gpu.tiles import LN2, keys_of_queries
 from primer.kernels.attention.visible import Spans
 
 fetch = getattr(tma, "async_load", None) or tma.async_copy_global_to_shared
@@ -186,7 +186,7 @@ def forward(
     CAUSAL: gl.constexpr, WINDOW: gl.constexpr, SPANS: gl.constexpr, BLOCK_S: gl.constexpr,
     D: gl.constexpr, DV: gl.constexpr, V_WIDTH: gl.constexpr, STAGES: gl.constexpr,
 ):  # fmt: skip
-    """`gpu_forward.forward` for causal, full, windowed and packed attention."""
+    """`forward.forward` for causal, full, windowed and packed attention."""
     blocks = gl.num_programs(0)
     block = gl.program_id(0)
     if CAUSAL:

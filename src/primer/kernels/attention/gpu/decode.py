@@ -16,8 +16,8 @@ import triton.language as tl
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from primer.kernels.attention.gpu_launch import LOG2E, launch, padded, precision
-from primer.kernels.attention.gpu_tiles import LN2, capped
+from primer.kernels.attention.gpu.launch import LOG2E, launch, padded, precision
+from primer.kernels.attention.gpu.tiles import LN2, capped
 
 
 @triton.jit

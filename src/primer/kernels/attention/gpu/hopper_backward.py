@@ -1,4 +1,4 @@
-"""Backward on a Hopper GPU, in Gluon: `gpu_backward.keys_backward` with its roles told apart (Shah et al. 2024, §3.1).
+"""Backward on a Hopper GPU, in Gluon: `backward.keys_backward` with its roles told apart (Shah et al. 2024, §3.1).
 
 A program keeps 128 keys and values of a head in shared memory. One warp lets queries and dO come by. Two groups of four
 warps take 64 keys each: their Sᵀ, Pᵀ, dPᵀ, dSᵀ, and the sums dK and dV, which stay in registers. For dQ the groups need
@@ -25,9 +25,9 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 )
 from triton.language.core import ir
 
-from primer.kernels.attention.gpu_hopper import descriptor, fetch, shared_layout
-from primer.kernels.attention.gpu_launch import How, launch, padded, readable, spans_and_scale
-from primer.kernels.attention.gpu_tiles import queries_of_keys
+from primer.kernels.attention.gpu.hopper import descriptor, fetch, shared_layout
+from primer.kernels.attention.gpu.launch import How, launch, padded, readable, spans_and_scale
+from primer.kernels.attention.gpu.tiles import queries_of_keys
 from primer.kernels.attention.visible import Spans
 
 ROWS = gl.constexpr(64)

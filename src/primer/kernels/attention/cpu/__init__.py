@@ -2,8 +2,8 @@
 
 That kernel multiplies as fast as the machine can, so what asks for nothing else goes there. But with a mask it computes
 all T × S weights, however few are visible; with dropout the library writes them down several times instead; and for a
-batch of sentences it takes twice as long as two products. Those go to `cpu_long`, which cuts the table of weights into
-tiles and leaves out what nobody sees, or to `cpu_short`, which writes it down once.
+batch of sentences it takes twice as long as two products. Those go to `long`, which cuts the table of weights into
+tiles and leaves out what nobody sees, or to `short`, which writes it down once.
 """
 
 import torch
@@ -11,9 +11,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from primer.errors import UsageError
-from primer.kernels.attention import cpu_long, cpu_short
-from primer.kernels.attention.cpu_long import Rule
-from primer.kernels.attention.cpu_short import Hidden
+from primer.kernels.attention.cpu import long, short
+from primer.kernels.attention.cpu.long import Rule
+from primer.kernels.attention.cpu.short import Hidden
 
 SHORT = 64 * 64
 """Weights of a head that may as well be written down."""
@@ -80,20 +80,20 @@ def by_shape(
 ) -> tuple[Float[Tensor, "B H T Dv"], Float[Tensor, "B H T"] | None]:
     """By the library's kernel, as a table that is written down, or in tiles."""
     (B, H, T, D), S, dtype, (rule, seen, document_ids) = q.shape, k.shape[2], q.dtype, hidden
-    short = 0 < T * S <= SHORT
+    small = 0 < T * S <= SHORT
     plain = not (rule.window or rule.soft_cap or rule.dropout) and seen is None and document_ids is None
-    sentences = short and T > 1 and B * H > FEW_HEADS and not torch.compiler.is_compiling()
+    sentences = small and T > 1 and B * H > FEW_HEADS and not torch.compiler.is_compiling()
     if plain and v.shape[3] == D and (T == S or not rule.causal) and T * S > 0 and not sentences:
         return fused(q, k, v, rule)
     if dtype.itemsize < 4:  # few CPUs are fast at products in half precision
         q, k, v = q.float(), k.float(), v.float()
-    if (short or (0 < T <= FEW_QUERIES and S > 0)) and not torch.compiler.is_compiling():
-        out, lse = cpu_short.attend(q, k, v, hidden, int(seed), want_lse=want_lse)
+    if (small or (0 < T <= FEW_QUERIES and S > 0)) and not torch.compiler.is_compiling():
+        out, lse = short.attend(q, k, v, hidden, int(seed), want_lse=want_lse)
         return out.to(dtype), lse
     drawn = None
     if rule.dropout:  # `full` leaves a compiler a number that may change, and `as_tensor` a constant
         drawn = seed if isinstance(seed, Tensor) else torch.full((), seed)
-    out, lse = cpu_long.LongAttention.apply(q, k, v, seen, document_ids, drawn, *rule)  # type: ignore[no-untyped-call]
+    out, lse = long.LongAttention.apply(q, k, v, seen, document_ids, drawn, *rule)  # type: ignore[no-untyped-call]
     return out.to(dtype), lse
 
 
