@@ -83,10 +83,10 @@ def lengths(B: int, T: int) -> Tensor:
     return torch.arange(T) >= torch.arange(B)[:, None] * (T // 2) // B
 
 
-def tensors(case: Case, heads: int | None = None) -> list[Tensor]:
-    """q, k, v and a gradient; if it is to be judged, with the `heads` that share one key head, of few rows."""
+def tensors(case: Case, *, small: bool = False) -> list[Tensor]:
+    """q, k, v and a gradient. small: only the heads that share one key head, and one row, unless rows differ."""
     B, H, Hkv, T, S, D = case.sizes
-    if heads:
+    if small:
         B, H, Hkv = B if "seen" in case.how else 1, H // Hkv, 1
     generator = torch.Generator().manual_seed(0)
     shapes = [(B, H, T, D), (B, Hkv, S, D), (B, Hkv, S, D), (B, H, T, D)]
@@ -96,7 +96,7 @@ def tensors(case: Case, heads: int | None = None) -> list[Tensor]:
 def check(name: str, case: Case) -> dict[str, float]:
     """Each result's error over what plain torch's is allowed to be; none is above 1."""
     found = {}
-    for what, error in errors(OPERATORS[case.ours], *tensors(case, heads=1), **case.how).items():
+    for what, error in errors(OPERATORS[case.ours], *tensors(case, small=True), **case.how).items():
         if not error.ok:
             raise SystemExit(f"{name}: {what} is more than twice as wrong as plain torch's, {error}")
         found[what] = round(error.found / (error.plain or 1.0), 2)

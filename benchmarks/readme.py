@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-BEGIN, END = "<!-- figures -->\n", "<!-- end of figures -->\n"
 
 
 def figures(name: str) -> dict[str, Any]:
@@ -270,11 +269,66 @@ def table() -> str:
     return "\n".join(lines) + "\n"
 
 
+def attention_cpu_table() -> str:
+    """Attention on a CPU, against torch's, and tiles against equation 1."""
+    found = figures("attention_cpu")
+    cases, both = found["cases"], "forward and backward"
+    shown = {
+        "causal": ("causal, 8 heads of 64, 4,096 positions", both),
+        "window": ("… in a window of 512", both),
+        "documents": ("… eight documents in the row", both),
+        "lecture, 64 rows": ("the lecture's: 64 × 256, 4 heads of 96, dropout 0.2", both),
+        "lecture, 16 rows": ("… 16 rows of it, as `primer train lecture` computes them at once", both),
+        "decoding, 8 of 32": ("one query of 32 heads, 4,096 keys of 8 heads of 128", "forward"),
+        "tiled": ("`tiled` against equation 1, 1,024 positions", both),
+    }
+    lines = ["| float32, two cores | torch, ms | here, ms | |", "|---|---|---|---|"]
+    for name, (what, which) in shown.items():
+        case = cases[name][which]
+        theirs, ours = (value for key, value in case.items() if key.endswith("_ms"))
+        lines.append(f"| {what} | {theirs:,.1f} | {ours:,.1f} | {case['times']:.2f} × |")
+    largest = {name: values[-1] for name, values in found["megabytes"].items()}
+    lines.append(
+        f"| … its memory at 4,096, forward and backward | {largest['reference']:,.0f} MB "
+        f"| {largest['tiled']:,.0f} MB | |"
+    )
+    return "\n".join(lines) + "\n"
+
+
+def attention_gpu_table() -> str:
+    """Attention on one GPU, against torch's kernels."""
+    found = figures("attention_gpu")
+    names = {
+        "gpu": "here",
+        "library_flash": "FlashAttention-2",
+        "library_cudnn": "cuDNN",
+        "flex": "FlexAttention",
+    }
+    lines = [f"| TFLOP/s, bfloat16, 8,192 positions | {' | '.join(names.values())} |", "|---" * 5 + "|"]
+    for case in ("width 128, causal", "width 128, full", "width 64, causal", "width 64, full"):
+        for which in ("forward", "backward"):
+            rates = [found[case].get(name, {}).get("8192", {}).get(which) for name in names]
+            cells = " | ".join("" if rate is None else f"{rate:,.0f}" for rate in rates)
+            lines.append(f"| {case}, {which} | {cells} |")
+    return "\n".join(lines) + "\n"
+
+
+BLOCKS = {
+    "figures": table,
+    "attention on a CPU": attention_cpu_table,
+    "attention on a GPU": attention_gpu_table,
+}
+"""What is written between two comments of README, by their names."""
+
+
 def rewritten(readme: str) -> str:
     """README with its figures as the receipts say."""
-    before, _, rest = readme.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}{table()}{END}{after}"
+    for name, block in BLOCKS.items():
+        begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->\n"
+        before, _, rest = readme.partition(begin)
+        _, _, after = rest.partition(end)
+        readme = f"{before}{begin}{block()}{end}{after}"
+    return readme
 
 
 if __name__ == "__main__":

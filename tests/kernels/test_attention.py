@@ -2,12 +2,15 @@
 
 import itertools
 import math
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from primer.kernels.attention import attention
+from primer.errors import UsageError
+from primer.kernels.attention import attention, reference
+from primer.kernels.attention.checks import check
 
 NAMES = ["reference", "tiled", "library", "cpu"]
 """Those that a CPU runs in float64; the kernels of a GPU have tests of their own."""
@@ -93,3 +96,32 @@ def test_autocast_reaches_queries_of_any_dtype(name: str) -> None:
     for mine, true in zip(grads, truth, strict=True):
         assert mine.dtype == torch.float32
         torch.testing.assert_close(mine, true, rtol=0.02, atol=0.05)
+
+
+@pytest.mark.parametrize("length", [30, 150])
+@pytest.mark.parametrize("options", [{}, {"soft_cap": 2.0}, {"window": 9}])
+def test_auto_gives_lse_whatever_the_size(length: int, options: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(1, 2, length, 8) for _ in range(3))
+    _, lse = attention(q, k, v, return_lse=True, **options)
+    torch.testing.assert_close(lse, reference.attention(q, k, v, **options)[1])
+
+
+def test_lse_is_float32_whatever_the_dtype() -> None:
+    q = torch.randn(1, 2, 20, 8, dtype=torch.bfloat16)
+    for name in ("reference", "tiled", "cpu"):
+        assert attention(q, q, q, return_lse=True, implementation=name)[1].dtype == torch.float32, name
+
+
+def test_autocast_leaves_float64_alone() -> None:
+    q = torch.randn(1, 2, 20, 8, dtype=torch.float64)
+    for length, name in ((20, "auto"), (100, "auto"), (20, "tiled"), (20, "cpu"), (20, "reference")):
+        x = q.repeat(1, 1, length // 20, 1)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert attention(x, x, x, implementation=name).dtype == torch.float64, name
+
+
+def test_a_mask_of_integers_is_an_error_that_says_so() -> None:
+    q = torch.randn(1, 2, 5, 8)
+    with pytest.raises(UsageError, match=r"seen is torch\.int64"):
+        check(q, q, q, window=None, document_ids=None, seen=q[:, 0, :, 0].long(), soft_cap=0.0, dropout=0.0)

@@ -13,6 +13,7 @@ from primer.errors import SurroundingsError
 from primer.kernels.attention import Implementation
 from primer.models.config import GPTConfig
 from primer.models.gpt import GPT
+from primer.nn import attention as rooms
 from primer.nn.attention import Heads
 from primer.recipes import measure
 from primer.recipes.config import RunConfig
@@ -120,28 +121,72 @@ def test_the_fastest_attention_is_kept_and_replayed(monkeypatch: pytest.MonkeyPa
         (name,) = implementations(forward)
         taken.append(name)
         if name not in seconds:
-            raise torch.OutOfMemoryError("too large")
+            raise OSError("no such kernel")
         return seconds[name]
 
     monkeypatch.setattr(measure, "_seconds_of_passes", passes)
-    monkeypatch.setattr(measure, "able_to_train", lambda *_: ["gpu", *seconds])
+    monkeypatch.setattr(measure, "to_try", lambda *_: ["gpu", *seconds])
     trainer, config = trainer_of_heads(), RunConfig(train=TrainConfig(compile="off"))
     config = measure.accelerate(trainer, config, World(), pytest.fail)
     assert config.train.attention == "reference"
     assert implementations(trainer.model) == {"reference"}
     assert taken == ["gpu", *seconds]
     resumed = trainer_of_heads()
+    config = measure.usable_attention(config, resumed.model, torch.device("cpu"), pytest.fail)
     assert measure.accelerate(resumed, config, World(), pytest.fail) == config
     assert implementations(resumed.model) == {"reference"}
     assert taken == ["gpu", *seconds]
 
 
-def test_attention_of_another_device_is_chosen_anew() -> None:
+@pytest.mark.parametrize("able", [[], ["library"], ["gpu", "library_cudnn"]])
+def test_processes_train_by_one_attention(able: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of the first, whatever this one was able to do; and all of them ask, or the first would wait."""
+    monkeypatch.setattr(measure, "_seconds_of_passes", lambda *_: 1.0)
+    monkeypatch.setattr(measure, "to_try", lambda *_: able)
+    firsts = get_args(Implementation).index("library_flash")
+    world: Any = SimpleNamespace(size=1, first=lambda number, device: firsts)
+    trainer = trainer_of_heads()
+    config = measure.fastest_attention(trainer, RunConfig(), world)
+    assert config.train.attention == "library_flash"
+    assert implementations(trainer.model) == {"library_flash"}
+
+
+def test_attention_that_cannot_train_is_an_error_and_on_resume_chosen_anew() -> None:
     trainer, said = trainer_of_heads(), list[str]()
-    config = RunConfig(train=TrainConfig(attention="gpu"))
-    assert measure.accelerate(trainer, config, World(), said.append).train.attention == "auto"
+    config = RunConfig(
+        model=GPTConfig(vocab_size=5, pattern_dropout=0.1), train=TrainConfig(attention="library_cudnn")
+    )
+    cpu = torch.device("cpu")
+    with pytest.raises(SurroundingsError, match="attention=library_cudnn does not train this model on cpu"):
+        measure.usable_attention(config, trainer.model, cpu)
+    assert measure.usable_attention(config, trainer.model, cpu, said.append).train.attention == "auto"
     assert implementations(trainer.model) == {"auto"}
-    assert said == ["train.attention=gpu does not run on cpu, going on with auto"]
+    (text,) = said
+    assert text.endswith("going on with auto")
+    for name in ("reference", "tiled", "cpu", "library"):
+        usable = measure.with_train(config, attention=name)
+        assert measure.usable_attention(usable, trainer.model, cpu) == usable
+        assert implementations(trainer.model) == {name}
+
+
+def test_a_run_is_trained_and_resumed_by_the_attention_it_names(
+    text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, bool]] = []
+    attention = rooms.attention
+
+    def watched(*tensors: Any, implementation: str, **how: Any) -> Any:
+        asked.append((implementation, torch.is_grad_enabled()))
+        return attention(*tensors, implementation=implementation, **how)
+
+    monkeypatch.setattr(rooms, "attention", watched)
+    flags = {**TINY, "data.source": str(text_file), "train.attention": "tiled"}
+    run = primer.train("default", flags=flags, runs_dir=tmp_path / "runs")
+    assert {name for name, trained in asked if trained} == {"tiled"}
+    asked.clear()
+    resumed = primer.resume(run, flags={"train.steps": 5})
+    assert {name for name, trained in asked if trained} == {"tiled"}
+    assert resumed.config.train.attention == "tiled"
 
 
 def test_the_names_of_attention_are_the_operators() -> None:

@@ -6,9 +6,9 @@ Every choice is written into the run's config, and replayed when it is resumed.
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from primer import device as devices
 from primer.data.batches import Piece
 from primer.errors import SurroundingsError, UsageError
 from primer.kernels.attention import IMPLEMENTATIONS, Implementation
-from primer.kernels.attention.choice import Kind, working
+from primer.kernels.attention.choice import Kind, working, works
 from primer.models.count import SENTENCE
 from primer.models.gpt import GPT
 from primer.nn.attention import train_by
@@ -48,7 +48,7 @@ def accelerate(trainer: Trainer, config: C, world: World, tell: Tell) -> C:
 
     Returns the config with what was decided.
     """
-    config = with_attention(trainer, config, world, tell)
+    config = fastest_attention(trainer, config, world)
     device, wanted = trainer.precision.device, config.train.compile
     # Cold compilation takes about a minute, and on a CPU it makes a plain GPT slower (0.85 ×): not tried unasked.
     # Batches of pairs come in hundreds of shapes, each of which would be compiled: only where it is asked for.
@@ -68,33 +68,35 @@ def accelerate(trainer: Trainer, config: C, world: World, tell: Tell) -> C:
     return with_train(config, compile="on" if wanted == "on" else "off")
 
 
-def with_attention(trainer: Trainer, config: C, world: World, tell: Tell) -> C:
-    """The config with the implementation of attention that trains the model, which is told: on a GPU the fastest.
+def usable_attention(config: C, model: nn.Module, device: torch.device, tell: Tell | None = None) -> C:
+    """The config with an implementation of attention that can train the model on this device, which is told.
 
-    What cannot run on this device, as where a run is resumed on another, is chosen anew. A model whose weights are
-    shared out is not tried: an implementation that failed in one process only would leave the others waiting.
+    Another that was asked for is an error; with `tell`, as where a run is resumed, it is chosen anew, and that is said.
     """
-    device, wanted = trainer.precision.device, config.train.attention
-    if wanted in ONLY_ON and device.type != ONLY_ON[wanted]:
-        tell(f"train.attention={wanted} does not run on {device.type}, going on with auto")
+    wanted = config.train.attention
+    if wanted != "auto" and not able(wanted, config, device):
+        cause = f"train.attention={wanted} does not train this model on {device.type}"
+        if tell is None:
+            raise SurroundingsError(cause, hint="--train.attention=auto (primer bench attention says why)")
+        tell(f"{cause}, going on with auto")
         wanted = "auto"
-    if wanted == "auto" and isinstance(config, RunConfig) and not is_sharded(trainer.model):
-        able = able_to_train(config, trainer.precision)
-        seconds = [_seconds_by(trainer, name) for name in able]
-        if able and min(seconds) < math.inf:
-            wanted = able[world.first(seconds.index(min(seconds)), device)]
-    train_by(trainer.model, wanted)
+    train_by(model, wanted)
     return with_train(config, attention=wanted)
 
 
-def able_to_train(config: RunConfig, precision: Precision) -> list[Implementation]:
-    """Implementations that compute right what this model's layers ask for. On a CPU none: a call's size decides."""
-    if precision.device.type != "cuda":
-        return []
+def able(name: Implementation, config: AnyConfig, device: torch.device) -> bool:
+    """Whether an implementation computes here what a model's layers ask for: tried, as far as it can be."""
+    if not isinstance(config, RunConfig):  # an encoder–decoder's layers ask for different things
+        return ONLY_ON.get(name, device.type) == device.type
+    return works(name, IMPLEMENTATIONS[name], kind_of_attention(config, device))
+
+
+def kind_of_attention(config: RunConfig, device: torch.device) -> Kind:
+    """What every layer of a language model asks of attention while it is trained."""
     model = config.model
-    kind = Kind(
-        device=precision.device.type,
-        dtype=precision.dtype or torch.float32,
+    return Kind(
+        device=str(device),
+        dtype=devices.autocast_dtype(device, config.train.precision) or torch.float32,
         width=model.d_head,
         v_width=model.d_head,
         group=model.n_heads // model.kv_heads,
@@ -102,7 +104,29 @@ def able_to_train(config: RunConfig, precision: Precision) -> list[Implementatio
         dropout=model.pattern_dropout > 0,
         trained=True,
     )
-    return sorted(cast(Iterator[Implementation], working(kind, IMPLEMENTATIONS)))
+
+
+def fastest_attention(trainer: Trainer, config: C, world: World) -> C:
+    """The config with the implementation of attention that trains a language model fastest, if it is a GPU that does.
+
+    A model whose weights are shared out is not tried: what fails in one process only would leave the others waiting.
+    """
+    device = trainer.precision.device
+    if config.train.attention != "auto" or not isinstance(config, RunConfig) or is_sharded(trainer.model):
+        return config
+    names = get_args(Implementation)
+    seconds = {name: _seconds_by(trainer, name) for name in to_try(config, device)}
+    best = min(seconds, key=lambda name: seconds[name], default="auto")
+    chosen = names[world.first(names.index(best), device)]
+    train_by(trainer.model, chosen)
+    return with_train(config, attention=chosen)
+
+
+def to_try(config: RunConfig, device: torch.device) -> list[Implementation]:
+    """On a GPU what works there, as `auto` finds it; on a CPU nothing, for there a call's size decides."""
+    if device.type != "cuda":
+        return []
+    return cast(list[Implementation], [*working(kind_of_attention(config, device), IMPLEMENTATIONS)])
 
 
 def _seconds_by(trainer: Trainer, name: Implementation) -> float:
@@ -110,7 +134,9 @@ def _seconds_by(trainer: Trainer, name: Implementation) -> float:
     train_by(trainer.model, name)
     try:
         return _seconds_of_passes(trainer, cast(Forward, trainer.model))
-    except RuntimeError:
+    except Exception:  # Triton's errors are of no common kind
+        if trainer.precision.device.type == "cuda":
+            torch.cuda.empty_cache()
         return math.inf
 
 

@@ -32,7 +32,14 @@ from primer.recipes.directory import RunDirectory
 from primer.recipes.ending import how_it_went, in_words, stopped
 from primer.recipes.kinds import kind_of
 from primer.recipes.loaded import Run
-from primer.recipes.measure import accelerate, choose_parallel, fit_into_minutes, require_memory, with_train
+from primer.recipes.measure import (
+    accelerate,
+    choose_parallel,
+    fit_into_minutes,
+    require_memory,
+    usable_attention,
+    with_train,
+)
 from primer.recipes.plan import plan, with_vocabulary
 from primer.recipes.report import PlainReporter, Reporter, Silence
 from primer.recipes.resolve import beside, resolve
@@ -104,6 +111,7 @@ def train(
         model = kind.model(config, data, device)
         if origin:
             adopt_weights(model, config.model, origin)
+        config = usable_attention(config, model, device)
         share_out(model, config, world)
         config = kind.with_micro_batch(config, model, world)
         config = fit_into_minutes(
@@ -171,6 +179,7 @@ def resume(
         config = choose_parallel(complete(config, data, device), device, world)
         require_memory(config, device, world)
         model = kind.model(config, data, device)
+        config = usable_attention(config, model, device, report.on_message)
         share_out(model, config, world)
         config = kind.with_micro_batch(config, model, world)
         trainer = kind.trainer(config, model, data, world)

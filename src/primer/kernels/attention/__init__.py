@@ -114,7 +114,7 @@ def attention(
             dropout=dropout > 0,
             trained=torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad),
         )
-        chosen = automatic(q, k, kind)
+        chosen = automatic(q, k, kind, return_lse)
     if dropout and dropout_seed is None:
         drawn = torch.randint(2**31, ())
         dropout_seed = (
@@ -148,18 +148,21 @@ def attention(
     return out, lse
 
 
-def automatic(q: Tensor, k: Tensor, kind: Kind) -> str:
-    """What `auto` stands for in a call: on a CPU by its sizes, on a GPU by what works (`choice`).
+def automatic(q: Tensor, k: Tensor, kind: Kind, return_lse: bool) -> str:
+    """What `auto` stands for in a call: on a CPU by its sizes, on a GPU by what works (`choice`). lse is ours alone.
 
     A compiler traces what would be tried, so under torch.compile nothing is: torch's kernels do what they can do.
     """
     compiling = torch.compiler.is_compiling()
     if q.device.type == "cpu":
-        if compiling:
-            return "library" if kind.plain else "cpu"
+        if compiling or return_lse:
+            return "library" if kind.plain and not return_lse else "cpu"
         short = q.shape[2] * k.shape[2] <= SHORT and q.dtype.itemsize >= 4
         shared = kind.group > 1 and q.shape[2] <= FEW_QUERIES
         return "cpu" if short or shared or not kind.plain else "library"
-    if q.device.type != "cuda" or (compiling and kind.plain):
-        return "reference" if kind.soft_cap else "library"
-    return "gpu" if compiling else next(working(kind, IMPLEMENTATIONS))
+    if q.device.type != "cuda":
+        return "reference" if kind.soft_cap or return_lse else "library"
+    if compiling:
+        return "library" if kind.plain and not return_lse else "gpu"
+    able = working(kind, IMPLEMENTATIONS)
+    return next((name for name in able if name == "gpu"), "reference") if return_lse else next(able)

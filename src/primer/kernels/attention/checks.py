@@ -56,6 +56,8 @@ def check(
             raise wrong(name, f"is {shape(row)}", f"one for each key of each row: ({B}, {S})")
         if row.device != q.device:
             raise wrong(name, f"is on {row.device}, q is on {q.device}", f"{name}.to(q.device)")
+    if seen is not None and seen.dtype != torch.bool:
+        raise wrong("seen", f"is {seen.dtype}", "seen.bool()")
     if document_ids is not None and T > S:
         raise wrong(
             "document_ids",

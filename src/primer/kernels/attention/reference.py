@@ -81,4 +81,5 @@ def attention(
     if dropout:
         kept = kept_at(dropout_seed, B * H, T, k.shape[2], dropout, device=q.device).view_as(pattern)
         pattern = pattern * kept / (1 - dropout)
-    return pattern @ repeat_heads(v, H), scores.detach().logsumexp(dim=-1)
+    exact = scores.detach() if scores.dtype == torch.float64 else scores.detach().float()
+    return pattern @ repeat_heads(v, H), exact.logsumexp(dim=-1)

@@ -73,7 +73,8 @@ def attention(
     block_k: int = BLOCK_K,
 ) -> tuple[Float[Tensor, "B H T Dv"], Float[Tensor, "B H T"]]:
     """`reference.attention` in tiles of `block_q` queries by `block_k` keys; sums are float32 (float64 of float64)."""
-    if torch.is_autocast_enabled(q.device.type):  # else it would choose the dtype of a tile's products
+    if torch.is_autocast_enabled(q.device.type) and q.dtype != torch.float64:
+        # or autocast, which leaves float64 alone, would choose the dtype of a tile's products
         q, k, v = (x.to(torch.get_autocast_dtype(q.device.type)) for x in (q, k, v))
     plan = planned(
         q,

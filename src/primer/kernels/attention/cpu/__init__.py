@@ -63,7 +63,9 @@ def attention(
         soft_cap=soft_cap,
         dropout=dropout,
     )
-    if not torch.is_autocast_enabled("cpu"):
+    if (
+        not torch.is_autocast_enabled("cpu") or q.dtype == torch.float64
+    ):  # which torch's autocast leaves alone
         return by_shape(q, k, v, Hidden(rule, seen, document_ids), dropout_seed, return_lse)
     q, k, v = (x.to(torch.get_autocast_dtype("cpu")) for x in (q, k, v))
     with torch.autocast("cpu", enabled=False):  # every product below would be in its dtype
@@ -92,7 +94,7 @@ def by_shape(
         return out.to(dtype), lse
     drawn = None
     if rule.dropout:  # `full` leaves a compiler a number that may change, and `as_tensor` a constant
-        drawn = seed if isinstance(seed, Tensor) else torch.full((), seed)
+        drawn = seed if isinstance(seed, Tensor) else torch.full((), seed & 0xFFFFFFFF, device=q.device)
     out, lse = long.LongAttention.apply(q, k, v, seen, document_ids, drawn, *rule)  # type: ignore[no-untyped-call]
     return out.to(dtype), lse
 
@@ -113,7 +115,7 @@ def fused(
         out, lse = in_parts(q[0], k[0], v[0], rule.scale, parts)
     else:
         out, lse = by_torch(q, k, v, scale=rule.scale, causal=rule.causal)
-    return out.reshape(B, H, T, -1), lse.reshape(B, H, T)
+    return out.reshape(B, H, T, v.shape[3]), lse.reshape(B, H, T)
 
 
 def parts_of_keys(q: Float[Tensor, "B H R D"], k: Float[Tensor, "B H S D"]) -> int:
@@ -143,7 +145,7 @@ def in_parts(
         found = by_torch(q[:, None], k[:, None, even:], v[:, None, even:], scale=scale)
         out, lse = (torch.cat(both, 1) for both in zip((out, lse), found, strict=True))
     total = lse.logsumexp(1, keepdim=True)  # (H, 1, R)
-    return (out * (lse - total).exp()[..., None]).sum(1), total[:, 0]
+    return (out * (lse - total).exp()[..., None]).sum(1).to(q.dtype), total[:, 0]
 
 
 def by_torch(

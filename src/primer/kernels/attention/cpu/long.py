@@ -16,7 +16,7 @@ from primer.kernels.random import KeptTiles
 
 TILE = 1 << 18
 """Weights in a tile: few enough for a processor's cache, enough for the time that a call takes not to matter."""
-MANY = 1 << 20
+MANY = 1 << 22
 """Weights that are worth another thread: some milliseconds of work."""
 
 
@@ -81,7 +81,8 @@ class Table:
                 queries.stop - queries.start, keys.stop - keys.start, self.rule.causal, self.rule.window
             )
             R, K = sight.largest(by_keys=by_keys)
-            weights += (rows.stop - rows.start) * Hkv * G * min(R * sight.S, sight.T * K)
+            in_tiles = R * sight.S if by_keys else sight.T * K  # at most
+            weights += (rows.stop - rows.start) * Hkv * G * in_tiles
             for some in cuts(rows, Hkv, G * R * K, -(-threads // len(found))):
                 places.append(Place(*some, queries, keys, sight))
         memories = [Memory() for _ in range(min(threads, len(places)) if weights >= MANY else 1)]

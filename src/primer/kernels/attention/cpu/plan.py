@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 
+import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Float32, Int
 from torch import Tensor
 
 from primer.kernels.attention.visible import document_bounds
@@ -69,20 +70,23 @@ class Sight:
         rows, column = min(R, K - 1 - self.ahead - place), max(0, place + self.ahead + 1)
         if rows > 0 and column < K:
             diagonal = place + self.ahead + 1 - column
-            scores[..., :rows, column:].add_(corner(rows, K - column, diagonal, True, scores.dtype))
+            found = corner(rows, K - column, diagonal, upper=True)
+            scores[..., :rows, column:].add_(torch.from_numpy(found))
         row, columns = max(0, self.back + 1 - place), min(K, R - 1 + place - self.back)
         if row < R and columns > 0:
             diagonal = place + row - self.back - 1
-            scores[..., row:, :columns].add_(corner(R - row, columns, diagonal, False, scores.dtype))
+            found = corner(R - row, columns, diagonal, upper=False)
+            scores[..., row:, :columns].add_(torch.from_numpy(found))
 
 
 @lru_cache(maxsize=16)
-def corner(
-    rows: int, columns: int, diagonal: int, upper: bool, dtype: torch.dtype
-) -> Float[Tensor, "rows columns"]:
-    """−∞ from a diagonal on to the upper right, or to the lower left, else 0. Tiles have few different ones."""
-    whole = torch.full((rows, columns), -torch.inf, dtype=dtype)
-    return whole.triu_(diagonal) if upper else whole.tril_(diagonal)
+def corner(rows: int, columns: int, diagonal: int, *, upper: bool) -> Float32[np.ndarray, "rows columns"]:
+    """−∞ from a diagonal on to the upper right, or to the lower left, else 0. Tiles have few different ones.
+
+    numpy's, because a tensor that is kept would be that of the mode or device in which it was first asked for.
+    """
+    ahead = np.arange(columns) - np.arange(rows)[:, None]
+    return np.where(ahead >= diagonal if upper else ahead <= diagonal, np.float32(-np.inf), np.float32(0))
 
 
 def pieces(

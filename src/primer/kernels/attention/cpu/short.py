@@ -42,7 +42,7 @@ class Hidden(NamedTuple):
     def visible(self, T: int, S: int) -> Bool[Tensor, "_ 1 T S"]:
         ids = self.document_ids
         return visible_mask(
-            spans(T, S, causal=self.rule.causal, window=self.rule.window, document_ids=ids), S
+            spans(T, S, causal=self.rule.causal, window=self.rule.window, document_ids=ids, device="cpu"), S
         )[:, None]
 
 
@@ -64,13 +64,21 @@ def attend(
     if hidden.rule.dropout:
         tiles, words = KeptTiles(seed, B * H, T, hidden.rule.dropout), Words()
         kept = tiles.write(q.new_empty(B * H, T, S), tiles.rows, tiles.thresholds, 0, words)
-        kept = kept.mul_(1 / (1 - hidden.rule.dropout)).view(B * Hkv, -1, S)
-    given = q.reshape(B * Hkv, -1, D), k.flatten(0, 1), v.flatten(0, 1), kept, hidden, (B, H, T, S), want_lse
+        kept = kept.mul_(1 / (1 - hidden.rule.dropout)).view(B * Hkv, H // Hkv * T, S)
+    given = (
+        q.reshape(B * Hkv, H // Hkv * T, D),
+        k.flatten(0, 1),
+        v.flatten(0, 1),
+        kept,
+        hidden,
+        (B, H, T, S),
+        want_lse,
+    )
     if torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad):
         out, lse = ShortAttention.apply(*given)  # type: ignore[no-untyped-call]
     else:
         out, lse, *_ = forward(*given)
-    return out.view(B, H, T, -1), None if lse is None else lse.view(B, H, T)
+    return out.view(B, H, T, v.shape[3]), None if lse is None else lse.view(B, H, T)
 
 
 def forward(

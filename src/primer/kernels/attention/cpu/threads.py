@@ -26,33 +26,40 @@ def share(work: Callable[[Item, Place], None], items: list[Item], places: list[P
     """Do `work` on every item, at each place by another thread; the first place is the caller's.
 
     Threads of torch's own meet after every operation, to wait for the slowest of them, and stand still while one of
-    them does what has no parallel form. Here they meet when all is done.
+    them does what has no parallel form. Here they meet when all is done, or when something failed in one of them.
     """
     if len(places) == 1:
         for item in items:
             work(item, places[0])
         return
-    todo, failed, threads = iter(items), list[BaseException](), torch.get_num_threads()
+    todo, failed = iter(items), list[BaseException]()
+    threads, inferring = torch.get_num_threads(), torch.is_inference_mode_enabled()
 
     def take_turns(place: Place) -> None:
-        torch.set_num_threads(max(1, threads // len(places)))  # of this thread
-        with torch.no_grad():
-            for item in todo:
-                try:
+        try:
+            torch.set_num_threads(max(1, threads // len(places)))  # each thread has a number of its own
+            with torch.inference_mode(inferring), torch.no_grad():
+                for item in todo:
+                    if failed:
+                        return
                     work(item, place)
-                except (
-                    BaseException
-                ) as error:  # also Ctrl-C: it is raised where the others have come to an end
-                    failed.append(error)
-                if failed:
-                    return
+        except BaseException as error:  # also Ctrl-C
+            failed.append(error)
 
-    others = [Thread(target=take_turns, args=(place,)) for place in places[1:]]
-    for other in others:
-        other.start()
-    take_turns(places[0])
-    for other in others:
-        other.join()
-    torch.set_num_threads(threads)
+    others: list[Thread] = []
+    try:
+        for place in places[1:]:
+            others.append(Thread(target=take_turns, args=(place,)))
+            others[-1].start()
+        take_turns(places[0])
+        for other in others:
+            other.join()
+    except BaseException as error:  # while one was started or waited for
+        failed.append(error)
+        for other in others:
+            if other.ident is not None:
+                other.join()
+    finally:
+        torch.set_num_threads(threads)
     if failed:
-        raise failed[0]
+        raise next((error for error in failed if isinstance(error, KeyboardInterrupt)), failed[0])
