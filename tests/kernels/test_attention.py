@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from primer.errors import UsageError
+from primer.kernels import attention as rooms
 from primer.kernels.attention import attention, reference
 from primer.kernels.attention.checks import check
 
@@ -121,7 +123,53 @@ def test_autocast_leaves_float64_alone() -> None:
             assert attention(x, x, x, implementation=name).dtype == torch.float64, name
 
 
-def test_a_mask_of_integers_is_an_error_that_says_so() -> None:
-    q = torch.randn(1, 2, 5, 8)
-    with pytest.raises(UsageError, match=r"seen is torch\.int64"):
-        check(q, q, q, window=None, document_ids=None, seen=q[:, 0, :, 0].long(), soft_cap=0.0, dropout=0.0)
+@pytest.mark.parametrize(
+    ("argument", "value", "said"),
+    [
+        ("seen", torch.ones(1, 5, dtype=torch.long), "seen is torch.int64"),
+        ("document_ids", torch.ones(1, 5), "document_ids are torch.float32"),
+        ("softmax_scale", 0.0, "softmax_scale is 0.0"),
+        ("softmax_scale", -1.0, "softmax_scale is -1.0"),
+        ("softmax_scale", math.nan, "softmax_scale is nan"),
+        ("soft_cap", math.inf, "soft_cap is inf"),
+        ("window", 2.5, "window is 2.5"),
+        ("window", True, "window is True"),
+        ("dropout_seed", 1.5, "dropout_seed is 1.5"),
+    ],
+    ids=str,
+)
+def test_bad_arguments_are_errors_that_name_them(argument: str, value: Any, said: str) -> None:
+    """Before a kernel computes something with them, or says so in words of its own."""
+    q, right = (
+        torch.randn(1, 2, 5, 8),
+        {"window": None, "document_ids": None, "seen": None, "softmax_scale": None},
+    )
+    with pytest.raises(UsageError, match=re.escape(said)):
+        check(q, q, q, **{**right, "soft_cap": 0.0, "dropout": 0.0, "dropout_seed": None, argument: value})
+
+
+def test_a_dtype_that_is_no_float_of_torchs_is_an_error() -> None:
+    q = torch.zeros(1, 2, 5, 8).to(torch.float8_e4m3fn)
+    with pytest.raises(UsageError, match=r"q is torch\.float8_e4m3fn"):
+        attention(q, q, q)
+
+
+def test_many_short_documents_are_one_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And a few long ones are tiles; padding leaves out nothing unless something else does."""
+    asked: list[str] = []
+    for name in ("cpu", "library"):
+        operator = rooms.IMPLEMENTATIONS[name]
+        monkeypatch.setitem(
+            rooms.IMPLEMENTATIONS,
+            name,
+            lambda *x, name=name, operator=operator, **how: asked.append(name) or operator(*x, **how),
+        )
+    q, position = torch.randn(1, 2, 600, 8), torch.arange(600)[None]
+    for ids, expected in ((position // 200, "cpu"), (position // 10, "library")):
+        found = attention(q, q, q, document_ids=ids)
+        assert asked.pop() == expected
+        wanted, _ = reference.attention(q, q, q, document_ids=ids)
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+    for causal, expected in ((True, "cpu"), (False, "library")):
+        attention(q, q, q, seen=position < 400, causal=causal)
+        assert asked.pop() == expected

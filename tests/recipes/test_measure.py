@@ -132,7 +132,7 @@ def test_the_fastest_attention_is_kept_and_replayed(monkeypatch: pytest.MonkeyPa
     assert implementations(trainer.model) == {"reference"}
     assert taken == ["gpu", *seconds]
     resumed = trainer_of_heads()
-    config = measure.usable_attention(config, resumed.model, torch.device("cpu"), pytest.fail)
+    measure.usable_attention(config, resumed.model, torch.device("cpu"), pytest.fail)
     assert measure.accelerate(resumed, config, World(), pytest.fail) == config
     assert implementations(resumed.model) == {"reference"}
     assert taken == ["gpu", *seconds]
@@ -151,22 +151,28 @@ def test_processes_train_by_one_attention(able: list[str], monkeypatch: pytest.M
     assert implementations(trainer.model) == {"library_flash"}
 
 
-def test_attention_that_cannot_train_is_an_error_and_on_resume_chosen_anew() -> None:
+@pytest.mark.parametrize("name", ["library_cudnn", "library_flash"])
+def test_attention_that_cannot_train_is_an_error_and_on_resume_auto(name: Any) -> None:
+    """library_flash has no dropout on a CPU, and says so itself."""
     trainer, said = trainer_of_heads(), list[str]()
-    config = RunConfig(
-        model=GPTConfig(vocab_size=5, pattern_dropout=0.1), train=TrainConfig(attention="library_cudnn")
-    )
+    config = RunConfig(model=GPTConfig(vocab_size=5, pattern_dropout=0.1), train=TrainConfig(attention=name))
+    why = f"train.attention={name} cannot train this model here"
     cpu = torch.device("cpu")
-    with pytest.raises(SurroundingsError, match="attention=library_cudnn does not train this model on cpu"):
+    with pytest.raises(SurroundingsError, match="cuda" if name == "library_cudnn" else "dropout") as raised:
         measure.usable_attention(config, trainer.model, cpu)
-    assert measure.usable_attention(config, trainer.model, cpu, said.append).train.attention == "auto"
+    assert raised.value.cause.startswith(why)
+    measure.usable_attention(config, trainer.model, cpu, said.append)
     assert implementations(trainer.model) == {"auto"}
     (text,) = said
+    assert text.startswith(why)
     assert text.endswith("going on with auto")
-    for name in ("reference", "tiled", "cpu", "library"):
-        usable = measure.with_train(config, attention=name)
-        assert measure.usable_attention(usable, trainer.model, cpu) == usable
-        assert implementations(trainer.model) == {name}
+
+
+@pytest.mark.parametrize("name", ["reference", "tiled", "cpu", "library"])
+def test_attention_that_can_train_is_what_trains(name: Any) -> None:
+    trainer, config = trainer_of_heads(), RunConfig(train=TrainConfig(attention=name))
+    measure.usable_attention(config, trainer.model, torch.device("cpu"))
+    assert implementations(trainer.model) == {name}
 
 
 def test_a_run_is_trained_and_resumed_by_the_attention_it_names(
@@ -187,6 +193,14 @@ def test_a_run_is_trained_and_resumed_by_the_attention_it_names(
     resumed = primer.resume(run, flags={"train.steps": 5})
     assert {name for name, trained in asked if trained} == {"tiled"}
     assert resumed.config.train.attention == "tiled"
+    with pytest.raises(SurroundingsError, match="it is for cuda"):
+        primer.resume(run, flags={"train.steps": 6, "train.attention": "gpu"})
+    toml = run.path / "config.toml"
+    toml.write_text(toml.read_text(encoding="utf-8").replace('"tiled"', '"gpu"'), encoding="utf-8")
+    asked.clear()
+    moved = primer.resume(run, flags={"train.steps": 6})
+    assert {name for name, trained in asked if trained} == {"auto"}
+    assert moved.config.train.attention == "gpu", "another device forgot what was chosen for the first"
 
 
 def test_the_names_of_attention_are_the_operators() -> None:

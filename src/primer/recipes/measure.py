@@ -18,7 +18,7 @@ from primer import device as devices
 from primer.data.batches import Piece
 from primer.errors import SurroundingsError, UsageError
 from primer.kernels.attention import IMPLEMENTATIONS, Implementation
-from primer.kernels.attention.choice import Kind, working, works
+from primer.kernels.attention.choice import Kind, failure, working
 from primer.models.count import SENTENCE
 from primer.models.gpt import GPT
 from primer.nn.attention import train_by
@@ -68,27 +68,32 @@ def accelerate(trainer: Trainer, config: C, world: World, tell: Tell) -> C:
     return with_train(config, compile="on" if wanted == "on" else "off")
 
 
-def usable_attention(config: C, model: nn.Module, device: torch.device, tell: Tell | None = None) -> C:
-    """The config with an implementation of attention that can train the model on this device, which is told.
+def usable_attention(
+    config: AnyConfig, model: nn.Module, device: torch.device, tell: Tell | None = None
+) -> None:
+    """Tell the model which implementation of attention trains it, if that can be done on this device.
 
-    Another that was asked for is an error; with `tell`, as where a run is resumed, it is chosen anew, and that is said.
+    Another that was asked for is an error. With `tell`, as where a run goes on with what was once chosen for it, `auto`
+    trains for now, and that is said; the config keeps the name.
     """
     wanted = config.train.attention
-    if wanted != "auto" and not able(wanted, config, device):
-        cause = f"train.attention={wanted} does not train this model on {device.type}"
-        if tell is None:
-            raise SurroundingsError(cause, hint="--train.attention=auto (primer bench attention says why)")
-        tell(f"{cause}, going on with auto")
-        wanted = "auto"
-    train_by(model, wanted)
-    return with_train(config, attention=wanted)
+    why = "" if wanted == "auto" else cannot(wanted, config, device)
+    if why and tell is None:
+        cause = f"train.attention={wanted} cannot train this model here: {why}"
+        raise SurroundingsError(cause, where=str(device), hint="--train.attention=auto")
+    if why and tell:
+        tell(f"train.attention={wanted} cannot train this model here ({why}), going on with auto")
+    train_by(model, "auto" if why else wanted)
 
 
-def able(name: Implementation, config: AnyConfig, device: torch.device) -> bool:
-    """Whether an implementation computes here what a model's layers ask for: tried, as far as it can be."""
+def cannot(name: Implementation, config: AnyConfig, device: torch.device) -> str:
+    """Why an implementation does not compute what a model's layers ask for; nothing, if it does, as far as tried."""
+    only = ONLY_ON.get(name, device.type)
+    if only != device.type:
+        return f"it is for {only}"
     if not isinstance(config, RunConfig):  # an encoder–decoder's layers ask for different things
-        return ONLY_ON.get(name, device.type) == device.type
-    return works(name, IMPLEMENTATIONS[name], kind_of_attention(config, device))
+        return ""
+    return failure(name, IMPLEMENTATIONS[name], kind_of_attention(config, device))
 
 
 def kind_of_attention(config: RunConfig, device: torch.device) -> Kind:

@@ -162,6 +162,7 @@ def introduction(info: Mapping[str, Any]) -> str:
         f"{info.get('train_tokens', 0):,} tokens of {info.get('source', 'text')}, "
         f"on {device} in {info.get('precision', 'fp32')}{threads}{together}\n"
         + (f"numbers: {formats}\n" if (formats := info.get("formats")) else "")
+        + (f"attention: {name}\n" if (name := info.get("attention", "auto")) != "auto" else "")
         + f"{info.get('path', '')}"
     )
 

@@ -111,7 +111,7 @@ def train(
         model = kind.model(config, data, device)
         if origin:
             adopt_weights(model, config.model, origin)
-        config = usable_attention(config, model, device)
+        usable_attention(config, model, device)
         share_out(model, config, world)
         config = kind.with_micro_batch(config, model, world)
         config = fit_into_minutes(
@@ -179,7 +179,8 @@ def resume(
         config = choose_parallel(complete(config, data, device), device, world)
         require_memory(config, device, world)
         model = kind.model(config, data, device)
-        config = usable_attention(config, model, device, report.on_message)
+        asked = "train.attention" in configs.dotted(configs.nested(configs.spelt(flags or {})))
+        usable_attention(config, model, device, None if asked else report.on_message)
         share_out(model, config, world)
         config = kind.with_micro_batch(config, model, world)
         trainer = kind.trainer(config, model, data, world)
@@ -398,6 +399,7 @@ def start_info(
         "device": str(device),
         "precision": config.train.precision,
         "formats": config.precision.in_words(),
+        "attention": config.train.attention,
         "threads": config.train.threads,
         "processes": trainer.world.size,
         "parallel": config.train.parallel,

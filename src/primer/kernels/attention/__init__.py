@@ -17,7 +17,8 @@ from primer.errors import UsageError, missing_extra, nearest
 from primer.kernels.attention import cpu, library, reference, tiled
 from primer.kernels.attention.checks import check
 from primer.kernels.attention.choice import Kind, working
-from primer.kernels.attention.cpu import FEW_QUERIES, SHORT
+from primer.kernels.attention.cpu import FEW_QUERIES, PIECE, SHORT
+from primer.kernels.attention.cpu.plan import pieces_of
 
 Implementation = Literal[
     "auto",
@@ -86,6 +87,7 @@ def attention(
     soft_cap: c > 0 bends scores to c·tanh(score / c).
     dropout: the chance of each weight to be dropped; 0 outside training.
     dropout_seed: the same seed drops the same weights, in every implementation but the library's; drawn if not given.
+        Of a seed the lowest 32 bits count.
     return_lse: also the log of each row's sum of exponentials, float32 (float64 for float64), which has no gradient.
     """
     check(
@@ -95,8 +97,10 @@ def attention(
         window=window,
         document_ids=document_ids,
         seen=seen,
+        softmax_scale=softmax_scale,
         soft_cap=soft_cap,
         dropout=dropout,
+        dropout_seed=dropout_seed,
     )
     chosen: str = implementation
     if implementation == "auto":
@@ -114,7 +118,7 @@ def attention(
             dropout=dropout > 0,
             trained=torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad),
         )
-        chosen = automatic(q, k, kind, return_lse)
+        chosen = automatic(q, k, kind, return_lse, document_ids)
     if dropout and dropout_seed is None:
         drawn = torch.randint(2**31, ())
         dropout_seed = (
@@ -144,11 +148,12 @@ def attention(
     if not return_lse:
         return out
     if lse is None:
-        raise UsageError(f"{chosen} does not give lse", "return_lse=True", "implementation='gpu' or 'cpu'")
+        own = "gpu" if q.is_cuda else "cpu"
+        raise UsageError(f"{chosen} does not give lse", "return_lse=True", f"implementation='{own}'")
     return out, lse
 
 
-def automatic(q: Tensor, k: Tensor, kind: Kind, return_lse: bool) -> str:
+def automatic(q: Tensor, k: Tensor, kind: Kind, return_lse: bool, document_ids: Tensor | None = None) -> str:
     """What `auto` stands for in a call: on a CPU by its sizes, on a GPU by what works (`choice`). lse is ours alone.
 
     A compiler traces what would be tried, so under torch.compile nothing is: torch's kernels do what they can do.
@@ -157,7 +162,13 @@ def automatic(q: Tensor, k: Tensor, kind: Kind, return_lse: bool) -> str:
     if q.device.type == "cpu":
         if compiling or return_lse:
             return "library" if kind.plain and not return_lse else "cpu"
-        short = q.shape[2] * k.shape[2] <= SHORT and q.dtype.itemsize >= 4
+        table = q.shape[2] * k.shape[2]
+        short = table <= SHORT and q.dtype.itemsize >= 4
+        if not (short or kind.soft_cap or kind.dropout or kind.window):
+            if document_ids is not None and pieces_of(document_ids) * PIECE > q.shape[0] * q.shape[1] * table:
+                return "library"
+            if kind.padding and not (kind.causal or kind.documents):  # no tile can be left out
+                return "library"
         shared = kind.group > 1 and q.shape[2] <= FEW_QUERIES
         return "cpu" if short or shared or not kind.plain else "library"
     if q.device.type != "cuda":

@@ -1,9 +1,14 @@
 """What a caller of attention can get wrong, said before a kernel says it in its own words."""
 
+import math
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from primer.errors import UsageError
+
+DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
 def check(
@@ -11,11 +16,13 @@ def check(
     k: Tensor,
     v: Tensor,
     *,
-    window: int | None,
+    window: Any,
     document_ids: Tensor | None,
     seen: Tensor | None,
+    softmax_scale: float | None,
     soft_cap: float,
     dropout: float,
+    dropout_seed: Any,
 ) -> None:
     """UsageError with the argument's name where shapes, dtypes, devices or numbers do not fit together."""
     for name, x in (("q", q), ("k", k), ("v", v)):
@@ -27,8 +34,8 @@ def check(
             raise wrong(name, f"is {x.dtype}, q is {q.dtype}", f"{name}.to(q.dtype)")
         if x.device != q.device:
             raise wrong(name, f"is on {x.device}, q is on {q.device}", f"{name}.to(q.device)")
-    if not q.dtype.is_floating_point:
-        raise wrong("q", f"is {q.dtype}", "q.float()")
+    if q.dtype not in DTYPES:
+        raise wrong("q", f"is {q.dtype}", "q.float(), or any of fp64, fp32, bf16 and fp16")
     B, H, T, D = q.shape
     _, Hkv, S, _ = k.shape
     if k.shape[0] != B or k.shape[3] != D:
@@ -41,13 +48,15 @@ def check(
         raise wrong(
             "k", f"has {Hkv} heads, q has {H}", "a number of key heads that divides that of query heads"
         )
-    if window is not None and window < 1:
+    if window is not None and (type(window) is not int or window < 1):
         raise wrong(
-            "window", f"is {window}", "1, which is only the query's own position, or more; None for all"
+            "window", f"is {window!r}", "1, which is only the query's own position, or more; None for all"
         )
     if not 0 <= dropout < 1:
         raise wrong("dropout", f"is {dropout}", "a chance from 0 to below 1")
-    if not soft_cap >= 0:
+    if softmax_scale is not None and not 0 < softmax_scale < math.inf:
+        raise wrong("softmax_scale", f"is {softmax_scale}", "a number above 0; None for D^-½")
+    if not 0 <= soft_cap < math.inf:
         raise wrong("soft_cap", f"is {soft_cap}", "a number above 0; 0 for none")
     for name, row in (("document_ids", document_ids), ("seen", seen)):
         if row is None:
@@ -56,6 +65,10 @@ def check(
             raise wrong(name, f"is {shape(row)}", f"one for each key of each row: ({B}, {S})")
         if row.device != q.device:
             raise wrong(name, f"is on {row.device}, q is on {q.device}", f"{name}.to(q.device)")
+    if document_ids is not None and (document_ids.is_floating_point() or document_ids.dtype == torch.bool):
+        raise wrong("document_ids", f"are {document_ids.dtype}", "document_ids.long()")
+    if not (dropout_seed is None or isinstance(dropout_seed, (int, Tensor))):
+        raise wrong("dropout_seed", f"is {dropout_seed!r}", "a whole number; only its lowest 32 bits count")
     if seen is not None and seen.dtype != torch.bool:
         raise wrong("seen", f"is {seen.dtype}", "seen.bool()")
     if document_ids is not None and T > S:

@@ -4,13 +4,15 @@ Which come first was measured; whether one works is not read from a version numb
 same kind, forward and backward, against the reference. The answer is kept for the rest of the process.
 """
 
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from primer.errors import PrimerError
 from primer.kernels import budget
 from primer.kernels.budget import Operator
 
@@ -48,20 +50,23 @@ def candidates(kind: Kind) -> tuple[str, ...]:
 def working(kind: Kind, operators: dict[str, Operator]) -> Iterator[str]:
     """The candidates that work; the last is not tried, for what could be done if it failed?"""
     *tried_first, last = candidates(kind)
-    yield from (name for name in tried_first if works(name, operators[name], kind))
+    yield from (name for name in tried_first if not failure(name, operators[name], kind))
     yield last
 
 
 @lru_cache
-def works(name: str, operator: Operator, kind: Kind) -> bool:
-    """Whether an implementation computes a small case of this kind within its budget."""
+def failure(name: str, operator: Operator, kind: Kind) -> str:
+    """Why an implementation cannot compute a small case of this kind within its budget; nothing, if it can."""
     torch_state = torch.random.get_rng_state()  # nobody's numbers change because something was tried
-    try:
-        return all(error.ok for error in tried(name, operator, kind).values())
-    except Exception:
-        return False
-    finally:
-        torch.random.set_rng_state(torch_state)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        try:
+            wrong = [what for what, error in tried(name, operator, kind).items() if not error.ok]
+            return f"{' and '.join(wrong)} would be wrong" if wrong else ""
+        except Exception as error:  # whatever it is, it is the reason
+            return reason(error, [str(each.message) for each in said])
+        finally:
+            torch.random.set_rng_state(torch_state)
 
 
 def tried(name: str, operator: Operator, kind: Kind) -> dict[str, budget.Error]:
@@ -89,3 +94,17 @@ def tried(name: str, operator: Operator, kind: Kind) -> dict[str, budget.Error]:
     d_out = draw(kind.group, kind.v_width) if kind.trained else None
     with torch.enable_grad() if kind.trained else torch.no_grad():
         return budget.errors(operator, q, k, v, d_out, **how)
+
+
+def reason(error: Exception, said: Sequence[str]) -> str:
+    """Why an implementation cannot do what is asked, in one line. said: torch's warnings, which may know more."""
+    if isinstance(error, PrimerError):
+        return f"{error.cause} ({error.where})" if error.where else error.cause
+    text = next(iter(str(error).splitlines()), "").partition(". ")[0] or "no message"
+    text = text if isinstance(error, RuntimeError) else f"{type(error).__name__}: {text}"
+    if "scaled_dot_product_attention" not in text and "No available kernel" not in text:
+        return text
+    # torch warns of each of its kernels; those that were not asked for are "disabled", and say nothing of the reason.
+    told = dict.fromkeys(line.partition(" (Triggered")[0].strip() for line in said)
+    known = [line for line in told if "disabled" not in line and not line.endswith("because:")]
+    return "; ".join(known) or "torch has no such kernel for what is asked on this device"

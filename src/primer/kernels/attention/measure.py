@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 
 from primer import device as devices
-from primer.errors import PrimerError, SurroundingsError, UsageError, nearest
+from primer.errors import SurroundingsError, UsageError, nearest
 from primer.kernels.attention import IMPLEMENTATIONS, attention
+from primer.kernels.attention.choice import reason
 from primer.kernels.attention.roofline import Machine, Pass, Roof, Workload, document_ids
 from primer.kernels.budget import Error, Operator, errors
 
@@ -303,17 +304,3 @@ def resident(what: str) -> int:
     """Bytes of the process in memory: VmRSS now, VmHWM at the highest."""
     with open("/proc/self/status", encoding="ascii", errors="replace") as lines:
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(what))
-
-
-def reason(error: Exception, said: Sequence[str]) -> str:
-    """Why an implementation cannot do what is asked, in one line. said: torch's warnings, which may know more."""
-    if isinstance(error, PrimerError):
-        return f"{error.cause} ({error.where})" if error.where else error.cause
-    text = next(iter(str(error).splitlines()), "").partition(". ")[0] or "no message"
-    text = text if isinstance(error, RuntimeError) else f"{type(error).__name__}: {text}"
-    if "scaled_dot_product_attention" not in text and "No available kernel" not in text:
-        return text
-    # torch warns of each of its kernels; those that were not asked for are "disabled", and say nothing of the reason.
-    told = dict.fromkeys(line.partition(" (Triggered")[0].strip() for line in said)
-    known = [line for line in told if "disabled" not in line and not line.endswith("because:")]
-    return "; ".join(known) or "torch has no such kernel for what is asked on this device"

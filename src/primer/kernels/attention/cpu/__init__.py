@@ -17,6 +17,8 @@ from primer.kernels.attention.cpu.short import Hidden
 
 SHORT = 64 * 64
 """Weights of a head that may as well be written down."""
+PIECE = 1 << 15
+"""Weights that torch's kernel computes in the time that a document takes here beside its weights."""
 FEW_QUERIES = 16
 """Queries whose weights take less memory than the keys do."""
 MANY_KEYS = 4096

@@ -89,6 +89,11 @@ def corner(rows: int, columns: int, diagonal: int, *, upper: bool) -> Float32[np
     return np.where(ahead >= diagonal if upper else ahead <= diagonal, np.float32(-np.inf), np.float32(0))
 
 
+def pieces_of(document_ids: Int[Tensor, "B S"]) -> int:
+    """How many `pieces` there are."""
+    return len(document_ids) + int(document_ids.diff().count_nonzero())
+
+
 def pieces(
     B: int, T: int, S: int, document_ids: Int[Tensor, "B S"] | None
 ) -> Iterator[tuple[slice, slice, slice]]:
