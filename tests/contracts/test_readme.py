@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import primer
 from primer.cli.main import main
@@ -100,10 +101,25 @@ def test_the_page_of_the_lessons_is_their_receipts(monkeypatch: pytest.MonkeyPat
 
 
 def test_the_python_runs(real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (block,) = re.findall(r"```python\n(.*?)```", README, re.S)
+    block = python("primer.train")
     monkeypatch.chdir(tmp_path)
     train, resume = primer.train, primer.resume
     monkeypatch.setattr(primer, "train", lambda target: train(target, flags=TINY))
     monkeypatch.setattr(primer, "resume", lambda run, flags: resume(run, flags={"train.steps": 3}))
     exec(block, {})
     assert [row["step"] for row in primer.load("latest").metrics() if "loss" in row] == [1, 2, 3]
+
+
+def test_attention_is_called_as_shown() -> None:
+    torch.manual_seed(0)
+    q, k = torch.randn(1, 4, 300, 8), torch.randn(1, 2, 300, 8)
+    given = {"q": q, "k": k, "v": k, "ids": torch.arange(300)[None] // 100}
+    exec(python("kernels.attention"), given)
+    assert given["out"].shape == q.shape
+    assert given["lse"].shape == q.shape[:3]
+
+
+def python(mention: str) -> str:
+    """The one Python of README that mentions something."""
+    (found,) = [block for block in re.findall(r"```python\n(.*?)```", README, re.S) if mention in block]
+    return str(found)
