@@ -278,9 +278,9 @@ def attention_cpu_table() -> str:
         "window": ("… in a window of 512", both),
         "documents": ("… eight documents in the row", both),
         "lecture, 64 rows": ("the lecture's: 64 × 256, 4 heads of 96, dropout 0.2", both),
-        "lecture, 16 rows": ("… 16 rows of it, as `primer train lecture` computes them at once", both),
-        "decoding, 8 of 32": ("one query of 32 heads, 4,096 keys of 8 heads of 128", "forward"),
-        "tiled": ("`tiled` against equation 1, 1,024 positions", both),
+        "lecture, 16 rows": ("… 16 rows of it, a micro-batch", both),
+        "decoding, 8 of 32": ("one query of 32 heads, 4,096 keys of 8 heads of 128; forward", "forward"),
+        "tiled": ("`tiled` against equation 1 in torch, 1,024 positions", both),
     }
     lines = ["| float32, two cores | torch, ms | here, ms | |", "|---|---|---|---|"]
     for name, (what, which) in shown.items():

@@ -211,7 +211,7 @@ def test_a_tile_draws_the_bits_of_its_place(dropout: float) -> None:
     for queries, keys in itertools.product(
         (range(10), range(3, 8), range(9, 10)), (range(23), range(5, 6), range(6, 23))
     ):
-        found = tiled.kept_in(11, 3, 10, queries, keys, dropout)
+        found = kept_at(11, 3, 10, 23, dropout, queries=queries, keys=keys)
         assert torch.equal(found, whole[:, queries.start : queries.stop, keys.start : keys.stop])
 
 

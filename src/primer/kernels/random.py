@@ -42,20 +42,32 @@ GOLDEN, FIRST_FACTOR, SECOND_FACTOR = 0x9E3779B9, 0x7FEB352D, 0x846CA68B
 
 
 def kept_at(
-    seed: int, heads: int, T: int, S: int, dropout: float, *, device: torch.device | None = None
-) -> Bool[Tensor, "N T S"]:
+    seed: int,
+    heads: int,
+    T: int,
+    S: int,
+    dropout: float,
+    *,
+    queries: range | None = None,
+    keys: range | None = None,
+    device: torch.device | None = None,
+) -> Bool[Tensor, "N rows columns"]:
     """Which of the weights of attention stay: a function of the seed and of where a weight is, so never stored.
 
     Counter-based: head n's query t has the row number r = n·T + t and the key r' = mix(seed + mix(r)); word number i is
     mix(r' + i·golden), and the byte of word ⌊s/4⌋ with the number s mod 4 decides key s. It stays if the byte is at
     least the threshold 256·dropout, which is rounded up or down at random, row by row (by word −1), so that in the mean
     the chance is met. Every implementation draws these bits; this one is to be read, and to judge them by.
+    queries, keys: only a tile of the T × S.
     """
-    row = mixed(seed + mixed(torch.arange(heads * T, device=device)))[:, None]  # (N·T, 1)
+    queries, keys = range(T) if queries is None else queries, range(S) if keys is None else keys
+    t = torch.arange(queries.start, queries.stop, device=device)
+    row = mixed(seed + mixed(torch.arange(heads, device=device)[:, None] * T + t))[..., None]  # (N, rows, 1)
     threshold = int(dropout * 256) + raised(mixed(row - GOLDEN), dropout).long()
-    words = mixed(row + torch.arange(-(-S // 4), device=device) * GOLDEN)  # (N·T, S / 4)
-    drawn = words[..., None] >> torch.arange(0, 32, 8, device=device) & 255
-    return (drawn.flatten(-2)[:, :S] >= threshold).view(heads, T, S)
+    words = mixed(row + torch.arange(keys.start // 4, -(-keys.stop // 4), device=device) * GOLDEN)
+    drawn = words[..., None] >> torch.arange(0, 32, 8, device=device) & 255  # (N, rows, words, 4)
+    first = keys.start % 4
+    return drawn.flatten(-2)[..., first : first + len(keys)] >= threshold
 
 
 def raised(word: Int[Tensor, "..."], dropout: float) -> Bool[Tensor, "..."]:

@@ -112,7 +112,7 @@ def training_bytes(
 def activation_bytes(
     config: GPTConfig, batch_size: int, context_length: int | None = None, *, logits: int | None = None
 ) -> int:
-    """About what the forward pass keeps for the backward pass, in float32; attention keeps no T × T table."""
+    """About what the forward pass keeps for the backward pass, in float32; of long rows attention keeps no table."""
     T = context_length or config.context_length
     C, V, KV = config.d_model, config.vocab_size, config.kv_heads * config.d_head
     norms = 2 * C * (2 if config.norm != "none" else 1)  # what each sublayer reads, before and after its norm

@@ -17,8 +17,6 @@ from primer.errors import UsageError, missing_extra, nearest
 from primer.kernels.attention import cpu, library, reference, tiled
 from primer.kernels.attention.checks import check
 from primer.kernels.attention.choice import Kind, working
-from primer.kernels.attention.cpu import FEW_QUERIES, PIECE, SHORT
-from primer.kernels.attention.cpu.plan import pieces_of
 
 Implementation = Literal[
     "auto",
@@ -153,24 +151,17 @@ def attention(
     return out, lse
 
 
-def automatic(q: Tensor, k: Tensor, kind: Kind, return_lse: bool, document_ids: Tensor | None = None) -> str:
+def automatic(q: Tensor, k: Tensor, kind: Kind, return_lse: bool, document_ids: Tensor | None) -> str:
     """What `auto` stands for in a call: on a CPU by its sizes, on a GPU by what works (`choice`). lse is ours alone.
 
-    A compiler traces what would be tried, so under torch.compile nothing is: torch's kernels do what they can do.
+    A compiler traces what would be tried, so under torch.compile nothing is: torch's kernels do what is plain, ours the
+    rest.
     """
     compiling = torch.compiler.is_compiling()
     if q.device.type == "cpu":
         if compiling or return_lse:
             return "library" if kind.plain and not return_lse else "cpu"
-        table = q.shape[2] * k.shape[2]
-        short = table <= SHORT and q.dtype.itemsize >= 4
-        if not (short or kind.soft_cap or kind.dropout or kind.window):
-            if document_ids is not None and pieces_of(document_ids) * PIECE > q.shape[0] * q.shape[1] * table:
-                return "library"
-            if kind.padding and not (kind.causal or kind.documents):  # no tile can be left out
-                return "library"
-        shared = kind.group > 1 and q.shape[2] <= FEW_QUERIES
-        return "cpu" if short or shared or not kind.plain else "library"
+        return "cpu" if cpu.suits(q, k, kind, document_ids) else "library"
     if q.device.type != "cuda":
         return "reference" if kind.soft_cap or return_lse else "library"
     if compiling:

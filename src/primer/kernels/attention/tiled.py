@@ -39,7 +39,7 @@ from torch.autograd.function import once_differentiable
 from primer.kernels.attention.reference import repeat_heads
 from primer.kernels.attention.tiles import Running, Tile, Tiling
 from primer.kernels.attention.visible import spans
-from primer.kernels.random import GOLDEN, mixed
+from primer.kernels.random import kept_at
 
 BLOCK_Q, BLOCK_K = 128, 128
 """Of 64 to 512 the fastest on two cores: smaller tiles are many calls, larger ones leave the caches and skip less."""
@@ -261,29 +261,9 @@ def kept(
     if not plan.dropout:
         return None
     B, H, _, _ = scores.shape
-    stays = kept_in(plan.seed, B * H, plan.tiling.T, queries, keys, plan.dropout, device=scores.device)
+    T, S, device = plan.tiling.T, plan.tiling.S, scores.device
+    stays = kept_at(plan.seed, B * H, T, S, plan.dropout, queries=queries, keys=keys, device=device)
     return stays.view_as(scores).to(scores.dtype) / (1 - plan.dropout)
-
-
-def kept_in(
-    seed: int,
-    heads: int,
-    T: int,
-    queries: range,
-    keys: range,
-    dropout: float,
-    *,
-    device: torch.device | None = None,
-) -> Bool[Tensor, "N T S"]:
-    """One tile of `kernels.random.kept_at`, for the words of its own keys alone."""
-    t = torch.arange(queries.start, queries.stop, device=device)
-    row = torch.arange(heads, device=device)[:, None] * T + t  # (N, block_q)
-    row = mixed(seed + mixed(row))[..., None]
-    threshold = int(dropout * 256) + (mixed(row - GOLDEN) < dropout * 256 % 1 * 2**32).long()
-    words = mixed(row + torch.arange(keys.start // 4, -(-keys.stop // 4), device=device) * GOLDEN)
-    drawn = words[..., None] >> torch.arange(0, 32, 8, device=device) & 255  # (N, block_q, words, 4)
-    first = keys.start % 4
-    return drawn.flatten(-2)[..., first : first + len(keys)] >= threshold
 
 
 def rows(x: Float[Tensor, "B H T *D"], at: range) -> Float[Tensor, "B H block *D"]:

@@ -2,7 +2,7 @@
 
 That kernel multiplies as fast as the machine can, so what asks for nothing else goes there. But with a mask it computes
 all T × S weights, however few are visible; with dropout the library writes them down several times instead; and for a
-batch of sentences it takes twice as long as two products. Those go to `long`, which cuts the table of weights into
+batch of sentences it takes half as long again as two products. Those go to `long`, which cuts the table of weights into
 tiles and leaves out what nobody sees, or to `short`, which writes it down once.
 """
 
@@ -11,8 +11,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from primer.errors import UsageError
+from primer.kernels.attention.choice import Kind
 from primer.kernels.attention.cpu import long, short
 from primer.kernels.attention.cpu.long import Rule
+from primer.kernels.attention.cpu.plan import pieces_of
 from primer.kernels.attention.cpu.short import Hidden
 
 SHORT = 64 * 64
@@ -72,6 +74,19 @@ def attention(
     q, k, v = (x.to(torch.get_autocast_dtype("cpu")) for x in (q, k, v))
     with torch.autocast("cpu", enabled=False):  # every product below would be in its dtype
         return by_shape(q, k, v, Hidden(rule, seen, document_ids), dropout_seed, return_lse)
+
+
+def suits(q: Tensor, k: Tensor, kind: Kind, document_ids: Tensor | None) -> bool:
+    """Whether this is faster than the library's path, which `auto` takes else."""
+    table = q.shape[2] * k.shape[2]
+    if table <= SHORT and q.dtype.itemsize >= 4:
+        return True
+    if not (kind.window or kind.soft_cap or kind.dropout):
+        if document_ids is not None and pieces_of(document_ids) * PIECE > q.shape[0] * q.shape[1] * table:
+            return False
+        if kind.padding and not (kind.causal or kind.documents):  # no tile can be left out
+            return False
+    return not kind.plain or (kind.group > 1 and q.shape[2] <= FEW_QUERIES)
 
 
 def by_shape(
