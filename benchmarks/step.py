@@ -1,8 +1,8 @@
-"""How fast a training step is: `python benchmarks/step.py [--rounds 3] [--save]`.
+"""How fast a training step is: `python benchmarks/step.py [--rounds 15] [--save]`.
 
 The lecture's model and batch (64 × 256 characters), by the lecture's script as it is and by recipe `lecture`, with its
-dropout of 0.2 and without. First both must compute the same loss and gradients. Then they take turns, each in a
-process of its own, so that whatever else the machine does hits all of them.
+dropout of 0.2 and without. First both must compute the same loss and gradients. Then three processes take a step in
+turns, so that whatever else the machine does hits all of them: a ratio is the median over rounds of neighbouring steps.
 Needs $PRIMER_REFERENCE and $PRIMER_DATA. Goals: ≥ 1.2 × the script with dropout, ≥ 1.4 × without, then at ≥ 85 % of the
 machine's matmul rate; fetching batches < 1 % of a step; peak memory ≤ the script's.
 """
@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 from torch.nn import functional as F
 
@@ -61,8 +62,8 @@ def check() -> None:
         assert (p.grad - expected[name]).abs().max() < 1e-10, f"another gradient of {name}"
 
 
-def our_steps(dropout: float, steps: int, micro_batch: int) -> dict[str, Any]:
-    """Seconds of each step of recipe `lecture`, and what went into them; run in a process of its own."""
+def our_steps(dropout: float, steps: int, micro_batch: int) -> None:
+    """Steps of recipe `lecture`, one for each line on the standard input, and what went into them."""
     devices.reuse_memory()
     flags = {
         "model.pattern_dropout": dropout,
@@ -75,51 +76,71 @@ def our_steps(dropout: float, steps: int, micro_batch: int) -> dict[str, Any]:
     model = build_model(config, shards, torch.device("cpu"))
     config = with_train(config, micro_batch=choose_micro_batch(config, model, World()))
     trainer = build_trainer(config, model, shards, World())
-    seconds = []
     for _ in range(steps):
+        sys.stdin.readline()
         started = time.perf_counter()
         trainer.step()
-        seconds.append(time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        rate = devices.matmul_rate(torch.device("cpu"))  # beside the step: it changes with whatever else runs
+        print(json.dumps({"seconds": seconds, "matmul_rate": rate}), flush=True)
     started = time.perf_counter()
     for _ in range(20):
         trainer.stream.next()
-    fetching = (time.perf_counter() - started) / 20
-    return {
-        "seconds": seconds,
+    found = {
         "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        "fetch_seconds": fetching,
+        "fetch_seconds": (time.perf_counter() - started) / 20,
         "micro_batch": config.train.micro_batch,
         "flops": flops_per_token(config.model) * config.train.batch_size * config.model.context_length,
-        "matmul_rate": devices.matmul_rate(torch.device("cpu")),
     }
+    print(json.dumps(found), flush=True)
 
 
-def turn(name: str, steps: int, micro_batch: int, folder: Path) -> dict[str, Any]:
-    """One contestant, in a fresh process."""
-    command = [str(HERE / "script_steps.py"), str(steps)]
-    if name in OURS:
-        command = [
-            str(HERE / "step.py"), "--only", str(OURS[name]), "--steps", str(steps), "--micro-batch", str(micro_batch)
-        ]  # fmt: skip
-    environment = {
-        **({"OMP_WAIT_POLICY": "PASSIVE"} if name in OURS else {}),
-        **os.environ,
-    }  # as `primer` does
-    done = subprocess.run(
-        [sys.executable, *command], cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        sys.exit(done.stderr)
-    return json.loads(done.stdout.splitlines()[-1])
+class Contestant:
+    """A process that takes a step whenever it is asked to."""
+
+    def __init__(self, name: str, steps: int, micro_batch: int, folder: Path) -> None:
+        command = [str(HERE / "script_steps.py"), str(steps), "--wait"]
+        environment = dict(os.environ)
+        if name in OURS:
+            what = {"--only": OURS[name], "--rounds": steps, "--micro-batch": micro_batch}
+            command = [str(HERE / "step.py"), *(str(word) for option in what.items() for word in option)]
+            environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}  # as `primer` does
+        self.process = subprocess.Popen(
+            [sys.executable, *command],
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.steps: list[dict[str, Any]] = []
+        self.found: dict[str, Any] = {}
+
+    def step(self) -> None:
+        assert self.process.stdin
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        self.steps.append(self.answer())
+
+    def finish(self) -> None:
+        self.found = self.answer()
+        self.process.wait()
+
+    def answer(self) -> dict[str, Any]:
+        """The next JSON object that it prints; the script prints more than those."""
+        assert self.process.stdout
+        for line in self.process.stdout:
+            if line.startswith("{"):
+                return json.loads(line)
+        sys.exit(f"{self.process.args} ended early")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=3, help="turns that each takes (default 3)")
     parser.add_argument(
-        "--steps", type=int, default=3, help="steps a turn, the first not counted (default 3)"
+        "--rounds", type=int, default=15, help="steps of each, one not counted before them (default 15)"
     )
     parser.add_argument(
         "--micro-batch", type=int, default=0, help="sequences at once (default: chosen by measuring)"
@@ -130,43 +151,50 @@ def main() -> None:
     )
     options = parser.parse_args()
     if options.only is not None:
-        print(json.dumps(our_steps(options.only, options.steps, options.micro_batch)))
+        our_steps(options.only, options.rounds, options.micro_batch)
         return
     check()
-    turns: dict[str, list[dict[str, Any]]] = {"script": [], **{name: [] for name in OURS}}
     with tempfile.TemporaryDirectory() as folder:
         shutil.copy(Path(os.environ["PRIMER_DATA"]) / "shakespeare" / "input.txt", folder)
         os.environ["PRIMER_REFERENCE"] = str(script().resolve().parent)
         os.environ["PRIMER_DATA"] = str(Path(os.environ["PRIMER_DATA"]).resolve())
-        for _ in range(options.rounds):
-            for name in turns:
-                turns[name].append(turn(name, options.steps, options.micro_batch, Path(folder)))
-    report(turns, options.save)
+        contestants: dict[str, Contestant] = {}
+        for name in ("script", *OURS):  # each is ready, its micro-batch chosen, before the next one starts
+            contestants[name] = Contestant(name, options.rounds + 1, options.micro_batch, Path(folder))
+            contestants[name].step()
+        for _ in track(range(options.rounds), description="rounds"):
+            for each in contestants.values():
+                each.step()
+        for each in contestants.values():
+            each.finish()
+    report(contestants, options.save)
 
 
-def report(turns: dict[str, list[dict[str, Any]]], save: bool) -> None:
+def report(contestants: dict[str, Contestant], save: bool) -> None:
     """Medians over rounds; ratios within each round."""
-    step = {name: [min(each["seconds"][1:]) for each in rounds] for name, rounds in turns.items()}
+    counted = {name: each.steps[1:] for name, each in contestants.items()}
+    step = {name: [each["seconds"] for each in steps] for name, steps in counted.items()}
     table = Table(
         "trainer", "tokens/s", "× script", "of matmul rate", "fetching", "peak memory", "micro-batch"
     )
     figures: dict[str, Any] = {}
-    for name, rounds in turns.items():
-        ratio = statistics.median(a / b for a, b in zip(step["script"], step[name], strict=True))
+    for name, each in contestants.items():
+        ratios = [a / b for a, b in zip(step["script"], step[name], strict=True)]
         figures[name] = {
             "seconds_per_step": [round(seconds, 3) for seconds in step[name]],
             "tokens_per_second": round(64 * 256 / statistics.median(step[name])),
-            "times_the_script": round(ratio, 3),
-            "peak_megabytes": round(max(each["peak_bytes"] for each in rounds) / 1e6),
+            "times_the_script": round(statistics.median(ratios), 3),
+            "quartiles_of_it": [round(q, 3) for q in statistics.quantiles(ratios, n=4)],
+            "peak_megabytes": round(each.found["peak_bytes"] / 1e6),
         }
         if name in OURS:
-            share = [r["flops"] / s / r["matmul_rate"] for r, s in zip(rounds, step[name], strict=True)]
-            fetching = [r["fetch_seconds"] / s for r, s in zip(rounds, step[name], strict=True)]
+            rates = [one["matmul_rate"] for one in counted[name]]
+            share = [each.found["flops"] / s / rate for s, rate in zip(step[name], rates, strict=True)]
             figures[name] |= {
                 "share_of_matmul_rate": round(statistics.median(share), 3),
-                "share_spent_fetching": round(max(fetching), 5),
-                "micro_batch": [each["micro_batch"] for each in rounds],
-                "matmul_gflops": [round(each["matmul_rate"] / 1e9, 1) for each in rounds],
+                "share_spent_fetching": round(each.found["fetch_seconds"] / min(step[name]), 5),
+                "micro_batch": each.found["micro_batch"],
+                "matmul_gflops": [round(rate / 1e9, 1) for rate in rates],
             }
         shown = figures[name]
         table.add_row(

@@ -270,7 +270,16 @@ def test_a_slow_machine_is_not_asked_for_more(monkeypatch: pytest.MonkeyPatch) -
     model = GPT(GPTConfig(vocab_size=5, d_model=8, n_layers=1, n_heads=1, context_length=512))
     config = RunConfig(model=model.config, train=TrainConfig(batch_size=16, device="cpu"))
     assert choose_micro_batch(config, model, World()) == 2
-    assert asked == [2, 4]
+    assert asked == [2, 4, 2, 4]
+
+
+def test_each_micro_batch_has_a_second_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In turns: a pause of the machine, or fresh memory, decides nothing."""
+    times = {2: [0.9, 0.2], 4: [0.3, 0.8], 8: [0.4, 0.4], 16: [0.5, 0.4]}
+    monkeypatch.setattr(measure._MicroTrainer, "seconds_a_row", lambda self, rows: times[rows].pop(0))
+    model = GPT(GPTConfig(vocab_size=5, d_model=8, n_layers=1, n_heads=1, context_length=512))
+    config = RunConfig(model=model.config, train=TrainConfig(batch_size=16, device="cpu"))
+    assert choose_micro_batch(config, model, World()) == 2
 
 
 def test_no_micro_batch_is_tried_that_does_not_fit() -> None:
