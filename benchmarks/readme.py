@@ -20,8 +20,10 @@ def step_rows() -> list[tuple[str, str]]:
     step = figures("step")
     ours = [step["primer, dropout 0.2"], step["primer, no dropout"]]
     with_dropout, without = (
-        f"{each['times_the_script']:.2f} × the script, at {each['share_of_matmul_rate']:.0%} of the matmul rate"
+        f"{each['times_the_script']:.2f} × the script (quartiles {low:.2f} and {high:.2f}), "
+        f"at {each['share_of_matmul_rate']:.0%} of the matmul rate"
         for each in ours
+        for low, _, high in [each["quartiles_of_it"]]
     )
     peak = [each["peak_megabytes"] / 1000 for each in (ours[0], step["script"])]
     fetching = max(each["share_spent_fetching"] for each in ours)
