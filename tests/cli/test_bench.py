@@ -179,6 +179,8 @@ def test_ctrl_c_prints_what_there_was(says: Says, monkeypatch: pytest.MonkeyPatc
     assert length["not_measured"] == dict.fromkeys(("tiled", "library_cudnn"), "stopped before it was tried")
     turns = 5
     assert "stopped: by Ctrl-C" in says(*SMALL, code=130, err=True)
+    turns = 5  # before anything is known
+    assert says(*SMALL, code=130) == ""
 
 
 def test_a_picture_with_the_roofline_in_it(

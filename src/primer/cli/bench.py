@@ -175,12 +175,12 @@ def measured(options: Options) -> int:
                     tell(f"T = {T:,}: {state.doing}", state.done)
         complete = True
     finally:  # also of what somebody stops, or what fails at a later length
-        if found:
-            states = list(found.values())
+        states = [state for state in found.values() if state.rows or state.refused]
+        if states:
             print(as_json(states, complete=complete) if options.json else in_words(states))
             if options.plot and any(row.turns for state in states for row in state.rows.values()):
                 print(f"drawn into {save_rates(states, options.plot)}", file=sys.stderr)
-    if not any(state.rows for state in found.values()):
+    if not any(state.rows for state in states):
         raise SurroundingsError(
             "nothing could be measured, for the reasons above", hint="primer bench attention"
         )

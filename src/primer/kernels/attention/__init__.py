@@ -88,18 +88,15 @@ def attention(
         Of a seed the lowest 32 bits count.
     return_lse: also the log of each row's sum of exponentials, float32 (float64 for float64), which has no gradient.
     """
-    check(
-        q,
-        k,
-        v,
-        window=window,
-        document_ids=document_ids,
-        seen=seen,
-        softmax_scale=softmax_scale,
-        soft_cap=soft_cap,
-        dropout=dropout,
-        dropout_seed=dropout_seed,
-    )
+    how: dict[str, Any] = {
+        "window": window,
+        "document_ids": document_ids,
+        "seen": seen,
+        "softmax_scale": softmax_scale,
+        "soft_cap": soft_cap,
+        "dropout": dropout,
+    }
+    check(q, k, v, **how, dropout_seed=dropout_seed)
     chosen: str = implementation
     if implementation == "auto":
         kind = Kind(
@@ -118,37 +115,30 @@ def attention(
         )
         chosen = automatic(q, k, kind, return_lse, document_ids)
     if dropout and dropout_seed is None:
-        drawn = torch.randint(2**31, ())
-        dropout_seed = (
-            drawn if torch.compiler.is_compiling() else int(drawn)
-        )  # a number would break the graph
-    if chosen not in IMPLEMENTATIONS:
-        meant = nearest(chosen, [*IMPLEMENTATIONS, "auto"])
-        raise UsageError(
-            f"no implementation is called {chosen!r}",
-            "attention(…, implementation=…)",
-            f"{meant!r}" if meant else ", ".join(IMPLEMENTATIONS),
-        )
-    out, lse = IMPLEMENTATIONS[chosen](
-        q,
-        k,
-        v,
-        causal=causal,
-        window=window,
-        document_ids=document_ids,
-        seen=seen,
-        softmax_scale=softmax_scale,
-        soft_cap=soft_cap,
-        dropout=dropout,
-        dropout_seed=0 if dropout_seed is None else dropout_seed,
-        **({"return_lse": return_lse} if chosen == "cpu" else {}),  # which can be faster without
-    )
+        drawn = torch.randint(2**31, ())  # of which a number would break a compiler's graph
+        dropout_seed = drawn if torch.compiler.is_compiling() else int(drawn)
+    how |= {"causal": causal, "dropout_seed": 0 if dropout_seed is None else dropout_seed}
+    if chosen == "cpu":  # which can be faster without
+        how["return_lse"] = return_lse
+    out, lse = named(chosen)(q, k, v, **how)
     if not return_lse:
         return out
     if lse is None:
         own = "gpu" if q.is_cuda else "cpu"
         raise UsageError(f"{chosen} does not give lse", "return_lse=True", f"implementation='{own}'")
     return out, lse
+
+
+def named(implementation: str) -> Callable[..., tuple[Tensor, Tensor | None]]:
+    """One of `IMPLEMENTATIONS`; UsageError for a name that none has."""
+    if implementation in IMPLEMENTATIONS:
+        return IMPLEMENTATIONS[implementation]
+    meant = nearest(implementation, [*IMPLEMENTATIONS, "auto"])
+    raise UsageError(
+        f"no implementation is called {implementation!r}",
+        "attention(…, implementation=…)",
+        f"{meant!r}" if meant else ", ".join(IMPLEMENTATIONS),
+    )
 
 
 def automatic(q: Tensor, k: Tensor, kind: Kind, return_lse: bool, document_ids: Tensor | None) -> str:
