@@ -16,8 +16,8 @@ from primer.kernels.random import KeptTiles
 
 TILE = 1 << 18
 """Weights in a tile: few enough for a processor's cache, enough for the time that a call takes not to matter."""
-MANY = 1 << 22
-"""Weights that are worth another thread: some milliseconds of work."""
+MANY = 1 << 20
+"""Weights that are worth another thread: some milliseconds of work. With fewer, threads share each operation."""
 
 
 class Rule(NamedTuple):
@@ -73,19 +73,22 @@ class Table:
     def share(self, work: Callable[[Part, Place], None], *, by_keys: bool) -> None:
         """Do `work` on all parts, whose tiles are blocks of keys, or of queries."""
         (B, Hkv, G, T, _), S = self.q.shape, self.k.shape[2]
-        found = list(pieces(B, T, S, self.document_ids))
-        threads = workers(B * Hkv)
-        places, weights = [], 0
-        for rows, queries, keys in found:
+        found, weights = [], 0
+        for rows, queries, keys in pieces(B, T, S, self.document_ids):
             sight = Sight.of(
                 queries.stop - queries.start, keys.stop - keys.start, self.rule.causal, self.rule.window
             )
             R, K = sight.largest(by_keys=by_keys)
             in_tiles = R * sight.S if by_keys else sight.T * K  # at most
             weights += (rows.stop - rows.start) * Hkv * G * in_tiles
-            for some in cuts(rows, Hkv, G * R * K, -(-threads // len(found))):
-                places.append(Place(*some, queries, keys, sight))
-        memories = [Memory() for _ in range(min(threads, len(places)) if weights >= MANY else 1)]
+            found.append((rows, queries, keys, sight, G * R * K))
+        threads = workers(B * Hkv) if weights >= MANY else 1
+        places = [
+            Place(*some, queries, keys, sight)
+            for rows, queries, keys, sight, at_once in found
+            for some in cuts(rows, Hkv, at_once, -(-threads // len(found)))
+        ]
+        memories = [Memory() for _ in range(max(1, min(threads, len(places))))]
         share(lambda place, memory: work(self.part(place, memory), place), places, memories)
 
     def part(self, place: Place, memory: Memory) -> Part:
