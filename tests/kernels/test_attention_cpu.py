@@ -71,6 +71,16 @@ def assert_same(found: list[Tensor], wanted: list[Tensor]) -> None:
         )
 
 
+SIZES = {name: getattr(cpu, name) for name in ("SMALL", "WRITTEN", "CUT_UP")}
+
+
+@pytest.fixture(autouse=True)
+def tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`LONG` is long enough for tiles, of however few heads."""
+    for name, size in {"SMALL": cpu.SHORT, "WRITTEN": 0, "CUT_UP": 0}.items():
+        monkeypatch.setattr(cpu, name, size)
+
+
 @pytest.fixture
 def two_threads(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Two of Python's threads for any work, and tiles of a few heads."""
@@ -106,7 +116,7 @@ def test_tiles_of_any_size(features: tuple[str, ...], monkeypatch: pytest.Monkey
     """Blocks that are smaller than windows and documents, and parts of one head."""
     monkeypatch.setattr(plan, "BLOCK", 8)
     monkeypatch.setattr(long, "TILE", 1)
-    monkeypatch.setattr(cpu, "SHORT", 0)
+    monkeypatch.setattr(cpu, "SMALL", 0)
     monkeypatch.setattr(cpu, "FEW_QUERIES", 0)
     case = a_case(features, 27)
     assert_same(results(cpu.attention, *case), results(reference.attention, *case))
@@ -333,12 +343,43 @@ def test_what_is_kept_for_the_backward_pass_does_not_grow_with_the_square(featur
     assert sum(x.numel() for x in kept) > 0
 
 
-def test_short_sequences_keep_a_table_no_larger_than_the_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert cpu.SHORT <= 64 * 64
-    assert cpu.FEW_QUERIES <= 16
-    monkeypatch.setattr(short, "attend", lambda *_, **__: pytest.fail("written down"))
-    q, k, v = torch.randn(2, 4, 17, 8), torch.randn(2, 4, 300, 8), torch.randn(2, 4, 300, 8)
-    cpu.attention(q, k, v, soft_cap=2.0)
+def test_what_is_written_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small tables, few weights in all, few queries; and rows of middling length that are cut into many documents."""
+    assert SIZES == {"SMALL": 96 * 96, "WRITTEN": 1 << 20, "CUT_UP": 256 * 256}
+    taken: list[str] = []
+    for room, name in ((short, "attend"), (long, "attend")):
+        run = getattr(room, name)
+
+        def noted(*given: Any, room: Any = room, run: Any = run, **how: Any) -> Any:
+            taken.append(room.__name__.rpartition(".")[2])
+            return run(*given, **how)
+
+        monkeypatch.setattr(room, name, noted)
+    for name, size in SIZES.items():
+        monkeypatch.setattr(cpu, name, size)
+
+    def way(B: int, T: int, S: int, documents: int = 0) -> str:
+        q, k, v = (torch.randn(B, 4, length, 8) for length in (T, S, S))
+        ids = (torch.arange(S) * documents // S).expand(B, S) if documents else None
+        cpu.attention(q, k, v, document_ids=ids, dropout=0.1, return_lse=False)
+        return taken.pop()
+
+    assert way(2, 300, 300) == "short"  # 2 · 4 · 300² < 2²⁰
+    assert way(3, 300, 300) == "long"
+    assert way(60, 96, 96) == "short"
+    assert way(60, 97, 97) == "long"
+    assert way(60, 16, 600) == "short"
+    assert way(30, 17, 600) == "long"
+    assert way(8, 200, 200, documents=2) == "long"  # 16 · 2¹⁵ < 8 · 4 · 200²
+    assert way(8, 200, 200, documents=40) == "short"
+    assert way(8, 257, 257, documents=100) == "long"
+
+
+@pytest.mark.parametrize("features", PAIRS, ids=" and ".join)
+def test_long_rows_that_are_written_down(features: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu, "WRITTEN", SIZES["WRITTEN"])
+    case = a_case(features, LONG)
+    assert_same(results(cpu.attention, *case), results(reference.attention, *case))
 
 
 def test_torchs_kernel_has_what_it_can_do(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -472,6 +513,7 @@ COMPILED = """
 import torch
 from primer.kernels.attention import cpu
 
+cpu.WRITTEN = cpu.CUT_UP = 0  # a compiler has tiles alone
 torch.manual_seed(0)
 q, k, v = (torch.randn(2, 2, 100, 16, requires_grad=True) for _ in range(3))
 ids, d_out = (torch.arange(100) // 30).expand(2, 100), torch.randn(2, 2, 100, 16)

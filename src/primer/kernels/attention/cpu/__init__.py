@@ -3,7 +3,7 @@
 That kernel multiplies as fast as the machine can, so what asks for nothing else goes there. But with a mask it computes
 all T × S weights, however few are visible; with dropout the library writes them down several times instead; and for a
 batch of sentences it takes half as long again as two products. Those go to `long`, which cuts the table of weights into
-tiles and leaves out what nobody sees, or to `short`, which writes it down once.
+tiles and leaves out what nobody sees, or, where there are few, to `short`, which writes it down once.
 """
 
 import torch
@@ -18,7 +18,13 @@ from primer.kernels.attention.cpu.plan import pieces_of
 from primer.kernels.attention.cpu.short import Hidden
 
 SHORT = 64 * 64
-"""Weights of a head that may as well be written down."""
+"""Weights of a head that are written down, masked or not."""
+SMALL = 96 * 96
+"""Weights of a head that are written down rather than cut into tiles, of however many heads."""
+WRITTEN = 1 << 20
+"""Weights of all heads together, the same: 4 MB, that are kept for the backward pass, and dropout's mask as many."""
+CUT_UP = 256 * 256
+"""Weights of a head, the same where its documents are so short that each is hardly a tile."""
 PIECE = 1 << 15
 """Weights that torch's kernel computes in the time that a document takes here beside its weights."""
 FEW_QUERIES = 16
@@ -82,11 +88,21 @@ def suits(q: Tensor, k: Tensor, kind: Kind, document_ids: Tensor | None) -> bool
     if table <= SHORT and q.dtype.itemsize >= 4:
         return True
     if not (kind.window or kind.soft_cap or kind.dropout):
-        if document_ids is not None and pieces_of(document_ids) * PIECE > q.shape[0] * q.shape[1] * table:
+        if cut_up(document_ids, q.shape[0] * q.shape[1] * table):
             return False
         if kind.padding and not (kind.causal or kind.documents):  # no tile can be left out
             return False
     return not kind.plain or (kind.group > 1 and q.shape[2] <= FEW_QUERIES)
+
+
+def cut_up(document_ids: Tensor | None, weights: int) -> bool:
+    """Whether documents are so short that to begin each takes longer than all weights do."""
+    return document_ids is not None and pieces_of(document_ids) * PIECE > weights
+
+
+def written(weights: int, table: int, document_ids: Tensor | None) -> bool:
+    """Whether all weights, of which each head has a table, take less time written down than in tiles."""
+    return table <= SMALL or weights <= WRITTEN or (table <= CUT_UP and cut_up(document_ids, weights))
 
 
 def by_shape(
@@ -106,7 +122,8 @@ def by_shape(
         return fused(q, k, v, rule)
     if dtype.itemsize < 4:  # few CPUs are fast at products in half precision
         q, k, v = q.float(), k.float(), v.float()
-    if (small or (0 < T <= FEW_QUERIES and S > 0)) and not torch.compiler.is_compiling():
+    down = T <= FEW_QUERIES or written(B * H * T * S, T * S, document_ids)
+    if down and T * S > 0 and not torch.compiler.is_compiling():
         out, lse = short.attend(q, k, v, hidden, int(seed), want_lse=want_lse)
         return out.to(dtype), lse
     drawn = None
