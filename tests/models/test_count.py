@@ -13,8 +13,11 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
+from primer.kernels.attention import cpu
 from primer.models.config import GPTConfig, NGramConfig
 from primer.models.count import (
+    FEW_WEIGHTS,
+    SMALL_TABLE,
     activation_bytes,
     cache_bytes,
     flops_per_token,
@@ -175,6 +178,18 @@ def test_activations_are_estimated_to_a_fifth(options):
         model.counts.fit(torch.randint(65, (3000,)))
     real = kept_bytes(model, tokens)
     assert activation_bytes(config, 4) == pytest.approx(real, rel=0.2)
+
+
+@pytest.mark.parametrize(("rows", "length"), [(40, 64), (24, 96), (24, 128), (3, 256)])
+def test_tables_of_weights_are_counted_where_attention_keeps_them(rows, length):
+    """With dropout on a CPU, of short rows, and of few; more would be twice the estimate."""
+    assert (SMALL_TABLE, FEW_WEIGHTS) == (cpu.SMALL, cpu.WRITTEN)
+    config = GPTConfig(
+        vocab_size=65, context_length=256, d_model=64, n_layers=2, n_heads=4, pattern_dropout=0.2
+    )
+    tokens = torch.randint(65, (rows, length), generator=torch.Generator().manual_seed(0))
+    real = kept_bytes(GPT(config).train(), tokens)
+    assert activation_bytes(config, rows, length) == pytest.approx(real, rel=0.2)
 
 
 def test_counting_imports_no_torch():

@@ -13,6 +13,9 @@ from primer.models.config import GPTConfig, TransformerConfig
 SENTENCE = 24
 """Tokens of a sentence, where what a token costs depends on it."""
 
+SMALL_TABLE, FEW_WEIGHTS = 96 * 96, 1 << 20
+"""Weights of a head, and of all heads together: as few as attention with dropout on a CPU keeps, and its mask."""
+
 FLOAT = 4
 """Bytes of a float32: weights, gradients and optimizer state, whatever matrix products are computed in."""
 
@@ -128,6 +131,9 @@ def activation_bytes(
     held = batch_size * T * 2 * V  # logits and their log-probabilities
     if logits is not None and held > logits:
         held = logits + C * V  # and the head's gradient, which is there from the forward pass on
+    weights = batch_size * config.n_heads * T * T
+    if config.pattern_dropout and (T * T <= SMALL_TABLE or weights <= FEW_WEIGHTS):
+        held += config.n_layers * 2 * weights
     return round((batch_size * T * (config.n_layers * layer + outside) + held) * FLOAT)
 
 
