@@ -27,8 +27,8 @@ def timed(steps: int, seconds: list[float], *, wait: bool) -> Any:
 
     def track(numbers: range, description: str) -> Iterator[int]:
         for number in numbers[:steps]:
-            if wait:
-                sys.stdin.readline()
+            if wait and not sys.stdin.readline():  # nobody asks any more
+                break
             started = time.perf_counter()
             yield number
             seconds.append(time.perf_counter() - started)

@@ -18,7 +18,7 @@ from primer.kernels.attention.cpu.plan import pieces_of
 from primer.kernels.attention.cpu.short import Hidden
 
 SHORT = 64 * 64
-"""Weights of a head that are written down, masked or not."""
+"""Weights of a head that are written down of many heads even where torch's kernel could do what is asked."""
 SMALL = 96 * 96
 """Weights of a head that are written down rather than cut into tiles, of however many heads."""
 WRITTEN = 1 << 20
@@ -115,9 +115,8 @@ def by_shape(
 ) -> tuple[Float[Tensor, "B H T Dv"], Float[Tensor, "B H T"] | None]:
     """By the library's kernel, as a table that is written down, or in tiles."""
     (B, H, T, D), S, dtype, (rule, seen, document_ids) = q.shape, k.shape[2], q.dtype, hidden
-    small = 0 < T * S <= SHORT
     plain = not (rule.window or rule.soft_cap or rule.dropout) and seen is None and document_ids is None
-    sentences = small and T > 1 and B * H > FEW_HEADS and not torch.compiler.is_compiling()
+    sentences = T * S <= SHORT and T > 1 and B * H > FEW_HEADS and not torch.compiler.is_compiling()
     if plain and v.shape[3] == D and (T == S or not rule.causal) and T * S > 0 and not sentences:
         return fused(q, k, v, rule)
     if dtype.itemsize < 4:  # few CPUs are fast at products in half precision

@@ -1,7 +1,7 @@
-"""Short sequences and few weights on a CPU: the table of weights is written down, and kept for the backward pass.
+"""Few weights, or few queries, on a CPU: the table of weights is written down, and kept for the backward pass.
 
-Such a table is about as large as the keys that it is made of, or takes a few megabytes in all; and a few large products
-are faster than many small tiles.
+Such a table is about as large as the keys that it is made of, or takes a few megabytes in all, or spares the calls that
+each of many short documents would take; and a few large products are faster than many small tiles.
 The queries of heads that share a key head are rows of one matrix, so that no key is copied.
 """
 
