@@ -23,6 +23,7 @@ VERBS = (
     "train",
     "resume",
     "tokenizer",
+    "corpus",
     "sample",
     "translate",
     "eval",

@@ -112,6 +112,17 @@ class ShardWriter:
             return True
         return False
 
+    def beside(self, name: str, lines: Iterable[str]) -> None:
+        """Write a text file beside the shards, as its lines come; the manifest keeps its SHA-256 under its name."""
+        digest = hashlib.sha256()
+        with writing(self.path), (self._temporary / name).open("xb") as file:
+            for line in lines:
+                digest.update(line.encode())
+                file.write(line.encode())
+            file.flush()
+            os.fsync(file.fileno())
+        self._source[name] = digest.hexdigest()
+
     def note(self, jobs: int) -> None:
         """Everything up to here is done: a process that comes after this one was killed goes on with the next job."""
         with writing(self.path):

@@ -1,0 +1,148 @@
+"""`primer corpus`: from a raw crawl to clean, deduplicated, tokenised text, with every page that was dropped accounted
+for."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from primer.cli.flags import Verb, parse, show_help
+from primer.cli.prepare import politely_stopped
+from primer.corpus.refine.recipe import Recipe, resolve, shipped
+from primer.errors import StoppedError, UsageError, nearest
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Of the command."""
+
+    out: str = "corpus"
+    """The folder to make, or to go on with."""
+    jobs: int = 0
+    """Processes at once (-j). 0: as many as there are cores."""
+    strict: bool = False
+    """End with 4 if anything of the input was damaged, after everything else was done."""
+    json: bool = False
+    """Print one JSON object."""
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """Of the word itself."""
+
+
+RUN = Verb(
+    "corpus run",
+    "RECIPE INPUT…",
+    "Refine a crawl: WARC, ARC, .jsonl, .parquet, .txt or .md files, packed or not, or folders of them. RECIPE is "
+    f"{', '.join(shipped())}, or a .toml file. Every threshold is a flag. Killed or stopped, the same command goes on "
+    "where it was; with another threshold, nothing is measured again.",
+    (
+        "primer corpus run fineweb-fast crawl.warc.gz --out=corpus",
+        "primer corpus run fineweb warcs/ --out=corpus -j 8 --fineweb.max-char-dup=0.1",
+        "primer corpus run plain texts.jsonl --out=corpus --records.field=content",
+    ),
+    RunOptions,
+    (Recipe,),
+    most=1 << 20,
+)
+VERBS = Verb(
+    "corpus",
+    "run|plan|report|inspect|explain|diff",
+    "Make a corpus, look at what was dropped and why. Each of the words has a help of its own.",
+    (RUN.examples[0], "primer corpus report corpus", "primer corpus explain page.html"),
+    NoOptions,
+)
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run one of the verbs below `corpus`."""
+    verbs: dict[str, Callable[[Sequence[str]], int]] = {"run": run_recipe}
+    word, *rest = argv or [""]
+    if word in verbs:
+        return verbs[word](rest)
+    if "-h" in argv or "--help" in argv:
+        show_help(VERBS)
+        return 0
+    if not word:
+        raise UsageError("primer corpus needs a verb", hint=f"one of {', '.join(verbs)}")
+    close = nearest(word, list(verbs))
+    raise UsageError(f"unknown verb {word!r}", "primer corpus", f"primer corpus {close or '--help'}")
+
+
+def run_recipe(argv: Sequence[str]) -> int:
+    """Refine, with progress on stderr, and print what was made."""
+    arguments = parse(RUN, jobs_spelt_out(argv))
+    if arguments.help:
+        show_help(RUN, resolve(arguments.values[0] if arguments.values else "fineweb").config)
+        return 0
+    if len(arguments.values) < 2:
+        raise UsageError("primer corpus run needs a recipe and something to read", hint=RUN.examples[0])
+    name, *inputs = arguments.values
+    options = arguments.options
+    recipe = resolve(name, arguments.flags).config
+
+    from primer.recipes.corpus import make_corpus
+
+    progress = Progress()
+    started = time.monotonic()
+    try:
+        with politely_stopped():
+            made = make_corpus(recipe, inputs, Path(options.out), options.jobs, progress)
+    except KeyboardInterrupt as error:
+        number = error.args[0] if error.args else 2
+        raise StoppedError(
+            "what was done is kept", options.out, "the same command, which goes on from there", 128 + number
+        ) from error
+    finally:
+        progress.end()
+    print(made.outcome, round(time.monotonic() - started, 1), json.dumps({}))
+    return 0
+
+
+def jobs_spelt_out(argv: Sequence[str]) -> list[str]:
+    """`-j 4` and `-j4` as `--jobs=4`, as make and its like have it."""
+    words: list[str] = []
+    rest = iter(argv)
+    for word in rest:
+        if word == "-j":
+            words.append(f"--jobs={next(rest, '')}")
+        elif word.startswith("-j") and word[2:].isdigit():
+            words.append(f"--jobs={word[2:]}")
+        else:
+            words.append(word)
+    return words
+
+
+class Progress:
+    """A line that renews itself on a terminal, a line every half minute elsewhere."""
+
+    def __init__(self) -> None:
+        self.live = sys.stderr.isatty()
+        self.said = time.monotonic()
+        self.started = self.said
+        self.wrote = False
+
+    def __call__(self, job: str, done: int, total: int, pages: int) -> None:
+        now = time.monotonic()
+        if now - self.said < (0.25 if self.live else 30.0):
+            return
+        self.said = now
+        rate = f", {pages:,} pages, {pages / (now - self.started):,.0f}/s" if pages else ""
+        text = f"{job}: {done:,} of {total:,}{rate}"
+        print(
+            f"\r\x1b[K{text}" if self.live else text,
+            end="" if self.live else "\n",
+            file=sys.stderr,
+            flush=True,
+        )
+        self.wrote = True
+
+    def end(self) -> None:
+        """Leave the line."""
+        if self.live and self.wrote:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)

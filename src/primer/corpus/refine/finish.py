@@ -1,0 +1,163 @@
+"""The last step: what stays, without addresses of people, and what does not, with the reason, as Parquet files."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from primer.corpus.refine.plan import Plan
+from primer.corpus.refine.select import STAGES, limits
+from primer.corpus.refine.store import annotated, parquet_file, stored
+from primer.corpus.text.pii import Replacer
+
+KEPT = (
+    "id",
+    "source",
+    "url",
+    "date",
+    "text",
+    "language",
+    "language_score",
+    "cluster",
+    "cluster_size",
+    "words",
+    "pii",
+)
+DROPPED = (
+    "id",
+    "source",
+    "url",
+    "date",
+    "text",
+    "language",
+    "stage",
+    "reason",
+    "cluster",
+    "value",
+    "bytes",
+    "words",
+)
+
+
+def finish(plan: Plan, task: str) -> tuple[dict[Path, str], dict[str, Any]]:
+    """Write the kept and the dropped documents of a unit; the tally counts both, by stage and reason."""
+    replacer = Replacer(emails=plan.recipe.pii.emails, ips=plan.recipe.pii.ips)
+    column_of = {(limit.stage, limit.reason): limit.column for limit in limits(plan.recipe)}
+    tally = Tally()
+    copies = {
+        row["row"]: row
+        for table in stored(plan.folder("cluster") / f"{task}.parquet")
+        for row in table.to_pylist()
+    }
+    files: dict[Path, str] = {}
+    digests: list[dict[Path, str]] = []
+    with ExitStack() as stack:
+        writers: dict[str, Any] = {}
+
+        def write(folder: str, rows: list[dict[str, Any]]) -> None:
+            if rows and folder not in writers:
+                path = plan.out / folder / f"{task}.parquet"
+                writers[folder], digest = stack.enter_context(parquet_file(path))
+                digests.append(digest)
+            if rows:
+                writers[folder](_table(rows, KEPT if folder == "kept" else DROPPED))
+
+        number = 0
+        decisions = stored(plan.folder("select") / f"{task}.parquet")
+        for table, decided in zip(annotated(plan, task), decisions, strict=True):
+            sorted_rows: dict[str, list[dict[str, Any]]] = {}
+            for row, decision in zip(table.to_pylist(), decided.to_pylist(), strict=True):
+                folder, done = _place(row, decision, copies.get(number), replacer)
+                done["value"] = row.get(column_of.get((row["stage"], row["reason"]), ""))
+                tally.add(done)
+                sorted_rows.setdefault(folder, []).append(done)
+                number += 1
+            for folder in sorted(sorted_rows):
+                write(folder, sorted_rows[folder])
+    for digest in digests:
+        files.update(digest)
+    _sweep(plan, task, files)
+    return files, tally.plain()
+
+
+def _sweep(plan: Plan, task: str, files: dict[Path, str]) -> None:
+    """Files of the same unit that other thresholds had made."""
+    for folder in ("kept", *(f"dropped/{stage}" for stage in STAGES)):
+        path = plan.out / folder / f"{task}.parquet"
+        if path not in files:
+            path.unlink(missing_ok=True)
+
+
+def _place(
+    row: dict[str, Any], decision: dict[str, Any], copy: dict[str, Any] | None, replacer: Replacer
+) -> tuple[str, dict[str, Any]]:
+    """(folder, row as it is written there)."""
+    languages, scores = row["languages"] or [], row["scores"] or []
+    row["language"] = languages[0] if languages else None
+    row["language_score"] = scores[0] if scores else None
+    stage, reason = decision["stage"], decision["reason"]
+    if copy:
+        row["cluster"], row["cluster_size"] = copy["cluster"], copy["size"]
+        if copy["reason"]:
+            stage, reason = "dedup", copy["reason"]
+    row["stage"], row["reason"] = stage, reason
+    text = row["text"] or ""
+    if stage is None:
+        text = row["clean"] if row["clean"] is not None else text
+        row["text"], row["pii"] = replacer.replace(text, row["id"])
+        row["words"] = len(text.split())
+        return "kept", row
+    return f"dropped/{stage}", row
+
+
+def _table(rows: list[dict[str, Any]], names: tuple[str, ...]) -> Any:
+    import pyarrow as pa
+
+    kinds = {
+        "text": pa.large_string(),
+        "language_score": pa.float32(),
+        "cluster_size": pa.int64(),
+        "words": pa.int64(),
+        "bytes": pa.int64(),
+        "pii": pa.int64(),
+        "value": pa.float64(),
+    }
+    return pa.table(
+        {name: pa.array([row.get(name) for row in rows], kinds.get(name, pa.string())) for name in names}
+    )
+
+
+class Tally:
+    """Documents, bytes, characters and words by stage and reason; what is kept is under `kept`."""
+
+    def __init__(self) -> None:
+        self.counts: dict[str, dict[str, list[int]]] = {}
+        self.languages: dict[str, list[int]] = {}
+        self.domains: dict[str, list[int]] = {}
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Count one document."""
+        stage, reason = row["stage"] or "kept", row["reason"] or "kept"
+        counts = self.counts.setdefault(stage, {}).setdefault(reason, [0, 0, 0, 0])
+        text = row["text"] or ""
+        for place, value in enumerate((1, row["bytes"], len(text.encode()), row["words"] or 0)):
+            counts[place] += value
+        for table, name in ((self.languages, row["language"]), (self.domains, _domain(row["url"]))):
+            if name:
+                each = table.setdefault(name, [0, 0])
+                each[0] += 1
+                each[1] += stage == "kept"
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON keeps it."""
+        return {"counts": self.counts, "languages": self.languages, "domains": self.domains}
+
+
+def _domain(url: str) -> str:
+    from urllib.parse import urlsplit
+
+    try:
+        return (urlsplit(url).hostname or "").removeprefix("www.")
+    except ValueError:
+        return ""

@@ -1,0 +1,113 @@
+"""A recipe and what it is applied to, fixed before anything is done: any process on any machine can go on from it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from primer.assets import sha256_of_lines, write_atomically, writing
+from primer.config import from_dict, to_dict, to_toml
+from primer.corpus.refine import select
+from primer.corpus.refine.inputs import Input, Part, Progress, Unit, find, stretches, units
+from primer.corpus.refine.recipe import Recipe
+from primer.corpus.refine.store import Store, load, save
+from primer.corpus.refine.tools import Tools
+from primer.errors import PrimerError
+
+PLAN = "plan.json"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done."""
+
+    out: Path
+    recipe: Recipe
+    inputs: tuple[Input, ...]
+    units: tuple[Unit, ...]
+
+    @cached_property
+    def store(self) -> Store:
+        """Where it all lies."""
+        return Store(self.out)
+
+    @cached_property
+    def tools(self) -> Tools:
+        """What its stages work with, in this process."""
+        return Tools(self.recipe)
+
+    @cached_property
+    def groups(self) -> dict[str, list[int]]:
+        """Numbers of the units whose documents are compared with each other."""
+        found: dict[str, list[int]] = {}
+        for number, unit in enumerate(self.units):
+            name = unit.group if self.recipe.dedup.group == "folder" else "all"
+            found.setdefault(name, []).append(number)
+        return found
+
+    @cached_property
+    def keys(self) -> dict[str, str]:
+        """Of each job, the hash of all that decides what it makes."""
+        recipe = self.recipe
+        everything = sha256_of_lines([*(unit.name for unit in self.units), *map(str, self.groups.items())])
+        dedup = {name: value for name, value in to_dict(recipe.dedup).items() if name != "group"}
+        steps: list[tuple[str, Any]] = [
+            ("annotate", self.tools.key),
+            ("select", select.settings(recipe)),
+            ("sign", dedup),
+            ("match", everything),
+            ("cluster", ""),
+            ("finish", to_dict(recipe.pii)),
+        ]
+        keys: dict[str, str] = {}
+        before = ""
+        for job, what in steps:
+            before = keys[job] = sha256_of_lines([before, job, json.dumps(what, sort_keys=True)])
+        return keys
+
+    def folder(self, job: str) -> Path:
+        """Where the files of a job lie."""
+        return self.store.folder(job, self.keys[job])
+
+
+def make(recipe: Recipe, specs: Sequence[str | Path], out: Path, progress: Progress) -> Plan:
+    """Look at what there is to read, and write the plan into the corpus' folder.
+
+    A file that was hashed for an earlier plan here, and has not changed since, is not hashed again.
+    """
+    known: dict[str, Input] = {}
+    with suppress(PrimerError):  # there is none, or one that cannot be read: it is made anew
+        known = {each.path: each for each in open_plan(out).inputs}
+    inputs = find(specs, known, progress)
+    plan = Plan(out, recipe, inputs, units(inputs, stretches))
+    plan.keys  # noqa: B018  # what a stage lacks (a model, a list, an extra) is said before anything is written
+    fields = {
+        "recipe": to_dict(recipe),
+        "inputs": [asdict(each) for each in inputs],
+        "units": [asdict(each) for each in plan.units],
+    }
+    save(out / PLAN, fields)
+    with writing(out):
+        write_atomically(out / "recipe.toml", to_toml(recipe))
+    return plan
+
+
+def open_plan(out: Path) -> Plan:
+    """The plan that lies in a corpus' folder, or DataError."""
+    fields = load(out / PLAN)
+    return Plan(
+        out,
+        from_dict(Recipe, fields["recipe"]),
+        tuple(Input(**each) for each in fields["inputs"]),
+        tuple(_unit(each) for each in fields["units"]),
+    )
+
+
+def _unit(fields: Mapping[str, Any]) -> Unit:
+    parts = tuple(Part(**part) for part in fields["parts"])
+    return Unit(fields["name"], fields["group"], fields["bytes"], parts)

@@ -1,0 +1,139 @@
+"""The stages that look at pages, in the recipe's order. Each adds columns to a batch and drops nothing.
+
+Nothing is dropped here: every reason is a column, and `select.py` decides. Where a stage says why a page is no page
+(`record_reason`, `url_reason`, `extract_reason`), later stages leave it alone, and their columns are null.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from primer.corpus.crawl.charset import decode, decode_as_datatrove
+from primer.corpus.crawl.extract import ExtractionError, at_most
+from primer.corpus.refine.tools import Tools
+from primer.corpus.text.statistics import COLUMNS
+
+Watch = Callable[[str], None]
+"""Told the id of each page before it is extracted: if the process dies there, it is known of what."""
+
+Batch = Any
+"""pyarrow.RecordBatch."""
+
+
+def annotate(batch: Batch, tools: Tools, watch: Watch, poison: frozenset[str] = frozenset()) -> Batch:
+    """All columns of a batch, without the payload.
+
+    poison: ids of pages at which a process has died. They are not extracted again: `extractor_crashed`.
+    """
+    batch = _with(batch, "url_reason", "string", addresses(batch, tools))
+    batch = extracted(batch, tools, watch, poison)
+    batch = languages(batch, tools)
+    batch = measured(batch, tools)
+    return batch.drop_columns(["payload", "http_charset"])
+
+
+def addresses(batch: Batch, tools: Tools) -> list[str | None]:
+    """Stage 2: why an address is not wanted."""
+    judge = tools.url_filter
+    if judge is None:
+        return [None] * batch.num_rows
+    rows = zip(batch["url"].to_pylist(), batch["record_reason"].to_pylist(), strict=True)
+    return [judge.reason(url) if url and reason is None else None for url, reason in rows]
+
+
+def extracted(batch: Batch, tools: Tools, watch: Watch, poison: frozenset[str]) -> Batch:
+    """Stage 3: the text of a page, how it was decoded, and why there is none."""
+    texts: list[str | None] = []
+    charsets: list[str] = []
+    reasons: list[str | None] = []
+    for row in _rows(batch, "id", "payload", "http_charset", "text", "record_reason", "url_reason"):
+        identity, payload, http_charset, text, *earlier = row
+        reason, charset = None, ""
+        if any(earlier):
+            text = None
+        elif text is None and identity in poison:
+            reason = "extractor_crashed"
+        elif text is None:
+            watch(identity)
+            try:
+                charset, text = _text_of(payload, http_charset, tools)
+            except ExtractionError as error:
+                reason = error.reason
+        texts.append(text)
+        charsets.append(charset)
+        reasons.append(reason)
+    batch = batch.drop_columns(["text"])
+    batch = _with(batch, "text", "large_string", texts)
+    batch = _with(batch, "charset", "string", charsets)
+    return _with(batch, "extract_reason", "string", reasons)
+
+
+def _text_of(payload: bytes, http_charset: str, tools: Tools) -> tuple[str, str]:
+    """(charset, text) of a page, or an ExtractionError."""
+    settings = tools.recipe.extract
+    if settings.charset == "utf-8-first":
+        html, charset = decode_as_datatrove(payload), ""
+    else:
+        decoded = decode(payload, http_charset)
+        html, charset = (decoded.text, decoded.charset) if decoded else (None, "")
+    if html is None:
+        raise ExtractionError("undecodable")
+    if settings.extractor == "none":
+        text = html
+    else:
+        with at_most(settings.seconds):
+            text = tools.extract(html)
+    text = text.encode("utf-8", "replace").decode("utf-8") if not text.isascii() else text
+    if not text.strip():
+        raise ExtractionError("no_text")
+    return charset, text
+
+
+def languages(batch: Batch, tools: Tools) -> Batch:
+    """Stage 4: the likeliest languages, and how likely each is."""
+    import pyarrow as pa
+
+    found = [tools.language.labels(text) if text is not None else None for text in batch["text"].to_pylist()]
+    names = [None if each is None else [name for name, _ in each] for each in found]
+    scores = [None if each is None else [score for _, score in each] for each in found]
+    batch = batch.append_column("languages", pa.array(names, pa.list_(pa.string())))
+    return batch.append_column("scores", pa.array(scores, pa.list_(pa.float32())))
+
+
+def measured(batch: Batch, tools: Tools) -> Batch:
+    """Stages 5 to 8: every statistic on which a filter decides, and the text without the lines that C4 drops.
+
+    `clean` is null where it is the same as `text`.
+    """
+    import numpy as np
+    import pyarrow as pa
+
+    texts = batch["text"].to_pylist()
+    values = np.full((len(texts), len(COLUMNS)), np.nan)
+    clean: list[str | None] = []
+    words: list[int | None] = []
+    for row, text in enumerate(texts):
+        if text is None:
+            clean.append(None)
+            words.append(None)
+            continue
+        found = tools.measurer.measure(text)
+        values[row] = found.values
+        clean.append(found.text if found.text != text else None)
+        words.append(len(text.split()))
+    present = np.array([text is None for text in texts], dtype=bool)
+    for number, name in enumerate(COLUMNS):
+        batch = batch.append_column(name, pa.array(values[:, number], pa.float64(), mask=present))
+    batch = _with(batch, "clean", "large_string", clean)
+    return _with(batch, "words", "int64", words)
+
+
+def _rows(batch: Batch, *names: str) -> Iterator[tuple[Any, ...]]:
+    return zip(*(batch[name].to_pylist() for name in names), strict=True)
+
+
+def _with(batch: Batch, name: str, kind: str, values: list[Any]) -> Batch:
+    import pyarrow as pa
+
+    return batch.append_column(name, pa.array(values, getattr(pa, kind)()))

@@ -1,0 +1,72 @@
+"""What the stages work with: lists, models, extractors, opened once a process; and what identifies each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from typing import Any
+
+from primer.assets import sha256_of, sha256_of_lines
+from primer.corpus.crawl import extract, urls
+from primer.corpus.refine.recipe import Recipe, measured_by
+from primer.corpus.text.language import LanguageModel
+
+
+@dataclass(frozen=True)
+class Tools:
+    """Everything that measuring a page needs, for one recipe. Each is opened when it is first used."""
+
+    recipe: Recipe
+
+    @cached_property
+    def key(self) -> str:
+        """What decides every measurement, as a hash: settings, and the content or version of whatever is used."""
+        return sha256_of_lines([json.dumps(measured_by(self.recipe), sort_keys=True), *self.versions()])
+
+    def versions(self) -> list[str]:
+        """Of each tool in use, its version or the hash of its content."""
+        recipe = self.recipe
+        found = [f"language {sha256_of(self.language.path)}"]
+        if recipe.extract.extractor != "none":
+            found.append(extract.version_of(recipe.extract.extractor))
+        if recipe.urls.lists:
+            found.append(f"urls {urls.fingerprint(recipe.urls.lists)}")
+        return found
+
+    def described(self) -> dict[str, str]:
+        """The same for people: who reads a report sees what made it."""
+        extractor = self.recipe.extract.extractor
+        return {
+            "primer": version("gpt-primer"),
+            "extractor": extract.version_of(extractor) if extractor != "none" else "none: the input is text",
+            "language model": f"{self.recipe.language.model}, SHA-256 {sha256_of(self.language.path)[:16]}…",
+        }
+
+    @cached_property
+    def url_filter(self) -> urls.UrlFilter | None:
+        """None: no address is dropped."""
+        lists = self.recipe.urls.lists
+        return urls.open_lists(lists, self.recipe.urls.soft_words) if lists else None
+
+    @cached_property
+    def extract(self) -> Callable[[str], str]:
+        """From HTML to text."""
+        settings = self.recipe.extract
+        assert settings.extractor != "none", "texts are not extracted"
+        return extract.extractor(settings.extractor, favor_precision=settings.favor_precision)
+
+    @cached_property
+    def language(self) -> LanguageModel:
+        """Labels with probabilities."""
+        return LanguageModel(self.recipe.language.model, self.recipe.language.characters)
+
+    @cached_property
+    def measurer(self) -> Any:
+        """All statistics of a text."""
+        from primer.corpus.text.compiled import measurer
+        from primer.corpus.text.words import split_chunk
+
+        return measurer(split_chunk)

@@ -1,0 +1,146 @@
+"""A refined corpus to shards: each document marked, its place written down, its near copies all in the same split."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from primer.assets import sha256_of_lines
+from primer.corpus.refine.kept import Corpus, Kept
+from primer.data.documents import has_documents, in_order
+from primer.data.manifest import SPLITS, VERSION, Split
+from primer.data.prepare import Progress
+from primer.data.shards import ShardDirectory
+from primer.data.writer import ShardWriter
+from primer.device import cores
+from primer.errors import DataError, UsageError
+from primer.tokens import BPETokenizer, open_tokenizer
+from primer.tokens.tokenizer import Ids
+
+DOCUMENTS = "documents.jsonl"
+"""Beside the shards, a line a document: where its tokens begin in its split, how many, where it comes from."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a corpus becomes tokens."""
+
+    tokenizer: str = "train"
+    """train: a byte-level BPE learned from the training part; else a name or file of one."""
+    vocabulary: int = 8192
+    """Of the one that is learned; smaller where the text has too few pairs for it."""
+    validation_fraction: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not 0 < self.validation_fraction < 1:
+            raise UsageError(
+                f"tokens.validation_fraction must lie between 0 and 1, got {self.validation_fraction}"
+            )
+
+
+def _silent(stage: str, done: int, total: int) -> None:
+    pass
+
+
+def prepare_corpus(
+    corpus: Corpus, out: Path, settings: Settings, *, threads: int = 0, progress: Progress = _silent
+) -> ShardDirectory:
+    """Write the corpus' shards, or open those that were made of the same documents in the same way.
+
+    Validation is the documents whose cluster's hash falls below the fraction. Raises DataError where one of the splits
+    would be empty, UsageError for a tokenizer that cannot mark documents.
+    """
+    key = sha256_of_lines(["corpus", str(VERSION), corpus.key, repr(settings)])
+    if out.exists():
+        found = ShardDirectory.open(out)
+        if found.key != key:
+            raise UsageError("other shards are here", str(out), "another folder")
+        return found
+    total = _counted(corpus, settings)
+    tokenizer = _tokenizer(corpus, settings, progress)
+    with ShardWriter(out, tokenizer, source=_about(corpus), key=key) as writer:
+
+        def lines() -> Iterator[str]:
+            done = 0
+            for split in SPLITS:
+                start = 0
+                for document, ids in _encoded(corpus, split, settings, tokenizer, threads or cores()):
+                    writer.write(split, ids, characters=len(document.text), size=len(document.text.encode()))
+                    yield _line(document, split, start, len(ids))
+                    start += len(ids)
+                    done += 1
+                    progress("encode", done, total)
+
+        writer.beside(DOCUMENTS, lines())
+    return ShardDirectory.open(out, verify=False)
+
+
+def _counted(corpus: Corpus, settings: Settings) -> int:
+    """How many documents there are, both splits having some."""
+    counts: dict[Split, int] = dict.fromkeys(SPLITS, 0)
+    for document in corpus.documents():
+        counts[_split(document, settings)] += 1
+    total = sum(counts.values())
+    for split in SPLITS:
+        if not counts[split]:
+            raise DataError(
+                f"none of the {total} documents that were kept falls into the {split} split",
+                str(corpus.plan.out),
+                "more input, or another --tokens.validation-fraction" if total else "primer corpus report",
+            )
+    return total
+
+
+def _about(corpus: Corpus) -> dict[str, str]:
+    return {
+        "name": f"{corpus.plan.out.resolve().name} ({corpus.plan.recipe.recipe})",
+        "licence": "that of its pages",
+        "address": str(corpus.plan.out.absolute()),
+        "fingerprint": corpus.key,
+    }
+
+
+def _split(document: Kept, settings: Settings) -> Split:
+    return "validation" if document.is_held_out(settings.validation_fraction) else "train"
+
+
+def _tokenizer(corpus: Corpus, settings: Settings, progress: Progress) -> BPETokenizer:
+    if settings.tokenizer != "train":
+        given = open_tokenizer(settings.tokenizer)
+        if not has_documents(given):
+            raise UsageError(
+                f"the tokenizer {settings.tokenizer} does not mark where documents begin",
+                hint="gpt2, or train",
+            )
+        return given
+
+    def texts() -> Iterator[str]:
+        for number, document in enumerate(corpus.documents()):
+            if _split(document, settings) == "train":
+                progress("vocabulary", number, 0)
+                yield document.text
+
+    return BPETokenizer.train(texts(), settings.vocabulary, at_most=True)
+
+
+def _encoded(
+    corpus: Corpus, split: Split, settings: Settings, tokenizer: BPETokenizer, threads: int
+) -> Iterator[tuple[Kept, Ids]]:
+    """The documents of a split with their ids, each behind the token that ends the text before it."""
+    chosen = (each for each in corpus.documents() if _split(each, settings) == split)
+    return in_order(lambda each: (each, tokenizer.encode_documents([each.text])), chosen, threads)
+
+
+def _line(document: Kept, split: Split, start: int, tokens: int) -> str:
+    about = {
+        "split": split,
+        "start": start,
+        "tokens": tokens,
+        "id": document.id,
+        "source": document.source,
+        "url": document.url,
+        "cluster": document.cluster,
+    }
+    return json.dumps(about, ensure_ascii=False) + "\n"
