@@ -7,13 +7,17 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from primer.cli.flags import Verb, parse, show_help
-from primer.cli.prepare import politely_stopped
+from primer.cli.prepare import duration, politely_stopped
 from primer.corpus.refine.recipe import Recipe, resolve, shipped
-from primer.errors import StoppedError, UsageError, nearest
+from primer.errors import DataError, StoppedError, UsageError, nearest
+
+if TYPE_CHECKING:
+    from primer.recipes.corpus import Made
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,16 @@ class RunOptions:
     """Processes at once (-j). 0: as many as there are cores."""
     strict: bool = False
     """End with 4 if anything of the input was damaged, after everything else was done."""
+    json: bool = False
+    """Print one JSON object."""
+
+
+@dataclass(frozen=True)
+class PlanOptions:
+    """Of the command."""
+
+    jobs: int = 0
+    """Processes at once (-j). 0: as many as there are cores."""
     json: bool = False
     """Print one JSON object."""
 
@@ -50,9 +64,22 @@ RUN = Verb(
     (Recipe,),
     most=1 << 20,
 )
+PLAN = Verb(
+    "corpus plan",
+    "RECIPE INPUT…",
+    "Which stages a recipe has, and what it will take: about a hundred pages are measured, nothing is written.",
+    (
+        "primer corpus plan fineweb-fast crawl.warc.gz",
+        "primer corpus plan fineweb warcs/ -j 8",
+        "primer corpus plan my-recipe.toml texts.jsonl --json",
+    ),
+    PlanOptions,
+    (Recipe,),
+    most=1 << 20,
+)
 VERBS = Verb(
     "corpus",
-    "run|plan|report|inspect|explain|diff",
+    "run|plan|report|inspect|explain|diff|ablate",
     "Make a corpus, look at what was dropped and why. Each of the words has a help of its own.",
     (RUN.examples[0], "primer corpus report corpus", "primer corpus explain page.html"),
     NoOptions,
@@ -61,7 +88,17 @@ VERBS = Verb(
 
 def run(argv: Sequence[str]) -> int:
     """Run one of the verbs below `corpus`."""
-    verbs: dict[str, Callable[[Sequence[str]], int]] = {"run": run_recipe}
+    from primer.cli import corpus_ablate, corpus_look
+
+    verbs: dict[str, Callable[[Sequence[str]], int]] = {
+        "run": run_recipe,
+        "plan": plan,
+        "report": corpus_look.report,
+        "inspect": corpus_look.inspect,
+        "explain": corpus_look.explain,
+        "diff": corpus_look.diff,
+        "ablate": corpus_ablate.ablate,
+    }
     word, *rest = argv or [""]
     if word in verbs:
         return verbs[word](rest)
@@ -100,7 +137,96 @@ def run_recipe(argv: Sequence[str]) -> int:
         ) from error
     finally:
         progress.end()
-    print(made.outcome, round(time.monotonic() - started, 1), json.dumps({}))
+    seconds = round(time.monotonic() - started, 1)
+    found = summary(made, seconds)
+    print(json.dumps(found, ensure_ascii=False) if options.json else in_lines(made, found))
+    if options.strict and found["damaged"]:
+        raise DataError(
+            f"{found['damaged']} of {found['documents']:,} could not be read whole",
+            options.out,
+            "primer corpus inspect --stage=records",
+        )
+    return 0
+
+
+def summary(made: Made, seconds: float) -> dict[str, Any]:
+    """What was made, as plain values."""
+    totals = made.report["totals"]
+    return {
+        "path": str(made.plan.out),
+        "recipe": made.plan.recipe.recipe,
+        "documents": totals["in"]["documents"],
+        "kept": totals["kept"]["documents"],
+        "words": totals["kept"]["words"],
+        "damaged": len(made.report["damage"]) + len(made.report["crashed"]),
+        "measured": made.outcome.done["annotate"],
+        "units": made.outcome.done["annotate"] + made.outcome.found["annotate"],
+        "tokens": made.report["tokens"],
+        "seconds": seconds,
+    }
+
+
+def in_lines(made: Made, found: dict[str, Any]) -> str:
+    """The same for people."""
+    from primer.cli.corpus_look import in_lines as stages
+
+    out = found["path"]
+    lines = {
+        "kept": f"{found['kept']:,} of {found['documents']:,} documents, {found['words']:,} words, in {out}/kept",
+        "took": f"{found['seconds']:.1f} s"
+        + (
+            f", {found['units'] - found['measured']} of {found['units']} units were measured before"
+            if found["units"] > found["measured"]
+            else ""
+        ),
+        "report": f"{out}/report.html",
+    }
+    if found["damaged"]:
+        lines["damaged"] = (
+            f"{found['damaged']} stretches or pages: primer corpus inspect {out} --stage=records"
+        )
+    if found["tokens"]:
+        tokens = found["tokens"]
+        lines["tokens"] = (
+            f"{tokens['train']:,} to train on, {tokens['validation']:,} to validate with, in {out}/shards"
+        )
+        lines["next"] = f"primer train tiny --data.source={out}/shards"
+    return stages(made.report) + "\n\n" + "\n".join(f"{name:<9} {text}" for name, text in lines.items())
+
+
+def plan(argv: Sequence[str]) -> int:
+    """Print what a corpus will take."""
+    arguments = parse(PLAN, jobs_spelt_out(argv))
+    if arguments.help:
+        show_help(PLAN, resolve(arguments.values[0] if arguments.values else "fineweb").config)
+        return 0
+    if len(arguments.values) < 2:
+        raise UsageError("primer corpus plan needs a recipe and something to read", hint=PLAN.examples[0])
+    name, *inputs = arguments.values
+    recipe = resolve(name, arguments.flags).config
+
+    from primer.corpus.refine.estimate import estimate
+    from primer.device import cores
+
+    processes = arguments.options.jobs or cores()
+    found = estimate(recipe, inputs, processes)
+    seconds = found.seconds(processes)
+    if arguments.options.json:
+        print(json.dumps({**asdict(found), "processes": processes, "seconds": seconds}))
+        return 0
+    lines = {
+        "recipe": f"{recipe.recipe}, version {recipe.version}: {recipe.about}",
+        "stages": ", ".join(found.stages),
+        "input": f"{found.files:,} files, {found.bytes:,} bytes, in {found.units:,} units",
+        "pages": f"about {found.pages:,}; {found.kept_of_sampled} of the first {found.sampled} would be kept, before "
+        "duplicates go",
+        "time": f"about {duration(seconds)} with {processes} processes, {1 / found.seconds_a_page:,.0f} pages/s each"
+        if found.sampled
+        else "nothing to measure",
+        "disk": f"about {found.disk / 1e6:,.0f} MB",
+        "memory": f"at most {found.memory / 1e6:,.0f} MB",
+    }
+    print("\n".join(f"{key:<8} {text}" for key, text in lines.items()))
     return 0
 
 

@@ -7,7 +7,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from primer.cli.flags import Arguments, Verb, parse, show_help
@@ -96,8 +96,12 @@ def run(argv: Sequence[str]) -> int:
 
 def by_training(experiment: Experiment, arguments: Arguments[Options], command: str) -> int:
     """Train what is missing of an experiment, and print what was found."""
-    options, flags = arguments.options, arguments.flags
+    flags = {key: value for key, value in arguments.flags.items() if key not in experiment.asked}
+    arguments = replace(arguments, flags=flags)
+    options = arguments.options
     variants = experiment.chosen(options.variants)
+    if experiment.prepare and not arguments.help:
+        experiment.prepare(lambda text: print(text, file=sys.stderr))
     wanted = trials(experiment, variants, options.seeds or experiment.seeds, flags)
     if arguments.help:
         show_help(VERB, wanted[0].config)

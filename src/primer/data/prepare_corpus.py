@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from primer.assets import sha256_of_lines
-from primer.corpus.refine.kept import Corpus, Kept
+from primer.corpus.refine.kept import Corpus, Kept, by_hash
 from primer.data.documents import has_documents, in_order
 from primer.data.manifest import SPLITS, VERSION, Split
 from primer.data.prepare import Progress
@@ -32,6 +32,8 @@ class Settings:
     vocabulary: int = 8192
     """Of the one that is learned; smaller where the text has too few pairs for it."""
     validation_fraction: float = 0.1
+    train_tokens: int = 0
+    """At most so many in training, of documents that are chosen by hash; the last one is cut. 0: all."""
 
     def __post_init__(self) -> None:
         if not 0 < self.validation_fraction < 1:
@@ -66,8 +68,12 @@ def prepare_corpus(
             done = 0
             for split in SPLITS:
                 start = 0
+                chosen = _chosen(corpus, split, settings, tokenizer, threads or cores())
                 for document, ids in _encoded(corpus, split, settings, tokenizer, threads or cores()):
-                    writer.write(split, ids, characters=len(document.text), size=len(document.text.encode()))
+                    ids = ids[: chosen.get(document.id, 0)] if chosen is not None else ids
+                    if not len(ids):
+                        continue
+                    writer.write(split, ids)
                     yield _line(document, split, start, len(ids))
                     start += len(ids)
                     done += 1
@@ -131,6 +137,29 @@ def _encoded(
     """The documents of a split with their ids, each behind the token that ends the text before it."""
     chosen = (each for each in corpus.documents() if _split(each, settings) == split)
     return in_order(lambda each: (each, tokenizer.encode_documents([each.text])), chosen, threads)
+
+
+def _chosen(
+    corpus: Corpus, split: Split, settings: Settings, tokenizer: BPETokenizer, threads: int
+) -> dict[str, int] | None:
+    """How many tokens to take of each document, by id, so that together they are `train_tokens`; None: all."""
+    left = settings.train_tokens if split == "train" else 0
+    if not left:
+        return None
+    lengths = {each.id: len(ids) for each, ids in _encoded(corpus, split, settings, tokenizer, threads)}
+    if left > sum(lengths.values()):
+        raise DataError(
+            f"{left:,} tokens were asked for, and there are {sum(lengths.values()):,}",
+            str(corpus.plan.out),
+            "fewer",
+        )
+    chosen: dict[str, int] = {}
+    for name in sorted(lengths, key=by_hash):
+        if not left:
+            break
+        chosen[name] = min(lengths[name], left)
+        left -= chosen[name]
+    return chosen
 
 
 def _line(document: Kept, split: Split, start: int, tokens: int) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from primer.experiments import arithmetic, number_formats, table_3
+from primer.experiments import arithmetic, filters, number_formats, table_3
 from primer.experiments.calculation import Calculation
 from primer.experiments.experiment import Experiment
 
@@ -24,5 +24,6 @@ def _always(answer: Experiment | Calculation) -> Question:
 
 QUESTIONS = {
     table_3.NAME: Question(table_3.QUESTION, table_3.experiment),
+    filters.NAME: Question(filters.QUESTION, filters.experiment),
     **{each.name: _always(each) for each in (*arithmetic.CALCULATIONS, *number_formats.EXPERIMENTS)},
 }

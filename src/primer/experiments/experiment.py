@@ -82,6 +82,10 @@ class Experiment:
     """What is to be known before it begins."""
     seeds: int = 3
     """Trainings of each variant in the shipped evidence."""
+    prepare: Callable[[Callable[[str], None]], None] | None = None
+    """Makes what the trials train on, where that is not simply a text; told whom to tell how far it is."""
+    asked: tuple[str, ...] = ()
+    """Dotted flags that say what `prepare` reads. They are not the trainings'."""
     seen: str = ""
     """What was seen when it was carried out in full."""
 

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+from primer.assets import write_atomically, writing
 from primer.corpus.refine.kept import Corpus
+from primer.corpus.refine.page import page
 from primer.corpus.refine.plan import Plan, make
 from primer.corpus.refine.recipe import Recipe
+from primer.corpus.refine.report import report
 from primer.corpus.refine.run import Outcome, run
+from primer.data.documents import in_order
 from primer.data.prepare_corpus import Settings, prepare_corpus
 from primer.data.shards import ShardDirectory
 from primer.device import cores
-from primer.errors import UsageError
+from primer.errors import DataError, UsageError
+from primer.tokens import BPETokenizer
 
 SHARDS = "shards"
 
@@ -28,7 +36,8 @@ class Made:
     plan: Plan
     outcome: Outcome
     shards: ShardDirectory | None
-    """None where the recipe wants none."""
+    """None where the recipe wants none, or nothing is left."""
+    report: dict[str, Any]
 
 
 def make_corpus(
@@ -46,9 +55,51 @@ def make_corpus(
 
     plan = make(recipe, inputs, out, stage)
     outcome = run(plan, jobs or cores(), progress)
+    tokens = recipe.tokens
+    settings = Settings(tokens.tokenizer, tokens.vocabulary, tokens.validation_fraction)
+    corpus = Corpus.open(out)
+    if not corpus.size:
+        found = write_report(out, count_tokens=False)
+        raise DataError(
+            f"no document was kept: {_most(found)}", str(out), f"{out / 'report.html'}, or --help for limits"
+        )
     shards = None
-    if recipe.tokens.tokenizer != "none":
-        tokens = recipe.tokens
-        settings = Settings(tokens.tokenizer, tokens.vocabulary, tokens.validation_fraction)
-        shards = prepare_corpus(Corpus.open(out), out / SHARDS, settings, threads=jobs, progress=stage)
-    return Made(plan, outcome, shards)
+    if tokens.tokenizer != "none":
+        shards = prepare_corpus(corpus, out / SHARDS, settings, threads=jobs, progress=stage)
+    progress("report", 0, 1, 0)
+    return Made(plan, outcome, shards, write_report(out, count_tokens=tokens.count_dropped))
+
+
+def _most(found: dict[str, Any]) -> str:
+    """Which rules took the documents."""
+    total = found["totals"]["in"]["documents"]
+    if not total:
+        return "nothing is in these files"
+    reasons = [(each["documents"], each["reason"]) for stage in found["stages"] for each in stage["reasons"]]
+    return ", ".join(
+        f"{reason} took {count} of {total}" for count, reason in sorted(reasons, reverse=True)[:3]
+    )
+
+
+def write_report(out: Path, *, count_tokens: bool = True) -> dict[str, Any]:
+    """report.html and report.json of a corpus, and what is in them. DataError for one that is not finished."""
+    corpus = Corpus.open(out)
+    shards = ShardDirectory.open(out / SHARDS, verify=False) if (out / SHARDS).is_dir() else None
+    tokens, count = None, None
+    if shards:
+        counts: dict[str, int] = {split: counts["tokens"] for split, counts in shards.counts.items()}
+        size = sum(counts["bytes"] for counts in shards.counts.values())
+        about = f"{shards.tokenizer.name}, {shards.tokenizer.vocab_size:,} tokens"
+        tokens = {"tokenizer": about, **counts, "bytes_per_token": size / sum(counts.values())}
+        if count_tokens and isinstance(shards.tokenizer, BPETokenizer):
+            count = partial(_count, shards.tokenizer)
+    found = report(corpus, tokens, count)
+    with writing(out):
+        write_atomically(out / "report.json", json.dumps(found, ensure_ascii=False, indent=1))
+        write_atomically(out / "report.html", page(found))
+    return found
+
+
+def _count(tokenizer: BPETokenizer, texts: Iterable[str]) -> int:
+    """Tokens of texts, each with the one that marks its beginning, encoded on all cores."""
+    return sum(in_order(lambda text: len(tokenizer.encode(text, special="text")) + 1, texts, cores()))

@@ -149,6 +149,14 @@ def test_a_page_with_a_few_broken_bytes_is_kept_and_one_with_many_is_not():
     assert decode(random.Random(0).randbytes(3000)) is None
 
 
+def test_a_page_with_few_accents_is_not_called_broken_utf8():
+    text = page(
+        "There is a small restaurant around the corner, and it is open. " * 9 + "Café à la crème, déjà vu"
+    )
+    found = decode(text.encode("cp1252"), "utf-8")
+    assert (found.text, found.charset, found.source) == (text, "windows-1252", "detected")
+
+
 def test_nuls_are_dropped_as_a_browser_drops_them():
     assert decode(b"<p>a\0b\0").text == "<p>ab"
     assert decode("é\0".encode("cp1252"), "latin1").text == "é"

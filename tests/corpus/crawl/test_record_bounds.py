@@ -59,6 +59,13 @@ def test_two_line_ends_close_a_record_even_if_damage_follows():
     ]
 
 
+@pytest.mark.parametrize("record", [WARC, ARC])
+def test_a_record_right_behind_what_is_none_is_found(record):
+    for waste in (b"\0\n", b"WARC/1.0\r\n", b"\0" * 7 + b"\n"):
+        end = len(waste)
+        assert outcome(waste + record) == [(0, end, "malformed"), (end, end + len(record), None)]
+
+
 def test_of_data_that_end_too_early_the_last_record_is_not_trusted():
     assert outcome(WARC + WARC, cut=True) == [(0, len(WARC), None), (len(WARC), 2 * len(WARC), "truncated")]
     assert outcome(WARC + WARC[:-8], cut=True) == [

@@ -7,8 +7,9 @@ several records in a member, or one member for the whole file; WARC and ARC that
 What is promised of gzip: a record is yielded only after the CRC of its member was found right, so what is yielded
 is what was written. One exception: of a member that the file's end cuts off, the records before the last begun one
 are yielded. A member with flipped bytes is lost as a whole, even if it is the whole file. After damage reading goes
-on at the next member that begins like a record. What no reader can notice is a flipped byte inside the content of
-a record that is not packed: such files have no checksum but the optional WARC digests, which are not looked at.
+on at the next member that begins like a record. What is not packed has no checksum but the optional WARC digests,
+which are not looked at: there damage is seen only where it breaks a header or a length. A flipped byte of content,
+or one header's beginning joined to another's end, is not.
 
 Memory stays within a few times `max_bytes`, and time in proportion to the file's size: see `blocks_gzip.unpack`.
 """

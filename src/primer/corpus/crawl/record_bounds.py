@@ -162,7 +162,9 @@ def _measure(head: bytes) -> tuple[int, int] | None:
     if WARC_BEGINS.match(text):
         blank = _EMPTY_LINE.search(text)
         found = _LENGTH.search(text, 0, blank.start() + 2) if blank else None
-        return (len(head) - len(text) + blank.end(), int(found[1])) if blank and found else None
+        if not blank or not found or WARC_BEGINS.search(text, 1, blank.start()):
+            return None  # a version line inside is the next record's: this header broke off before it
+        return len(head) - len(text) + blank.end(), int(found[1])
     if line := ARC_BEGINS.match(text):
         last = line[0].split()[-1]
         return (len(head) - len(text) + line.end(), int(last)) if last.isdigit() else None

@@ -63,8 +63,12 @@ class Unit:
 Progress = Callable[[str, int, int], None]
 
 
-def find(specs: Sequence[str | Path], known: dict[str, Input], progress: Progress) -> tuple[Input, ...]:
+def find(
+    specs: Sequence[str | Path], known: dict[str, Input], progress: Progress, *, hashes: bool = True
+) -> tuple[Input, ...]:
     """All files below what is named, by name. `known` spares what has not changed since from being hashed again.
+
+    hashes: without them nothing but names and sizes is looked at.
 
     Raises DataError where nothing is there, UsageError for the same bytes under the same name twice.
     """
@@ -86,8 +90,8 @@ def find(specs: Sequence[str | Path], known: dict[str, Input], progress: Progres
         state = file.stat()
         before = known.get(str(file))
         same = before and (before.size, before.changed) == (state.st_size, state.st_mtime_ns)
-        digest = before.sha256 if before and same else sha256_of(file)
-        found.append(Input(str(file), name, _kind(file), group, state.st_size, state.st_mtime_ns, digest))
+        digest = before.sha256 if before and same else sha256_of(file) if hashes else ""
+        found.append(Input(str(file), name, kind_of(file), group, state.st_size, state.st_mtime_ns, digest))
         done += state.st_size
         progress("hash", done, total)
     found.sort(key=lambda each: (each.group, each.name, each.sha256))
@@ -101,7 +105,8 @@ def _endings() -> str:
     return ", ".join((*ARCHIVES, *READERS)) + ", each also packed (.gz, .zst)"
 
 
-def _kind(path: Path) -> Kind:
+def kind_of(path: Path) -> Kind:
+    """What a file is by its name."""
     suffix = unpacked_suffix(path)
     return "archive" if suffix in ARCHIVES else KINDS.get(suffix, "text")
 

@@ -27,8 +27,14 @@ class Kept:
 
     def is_held_out(self, fraction: float) -> bool:
         """Whether it is for validation: by hash of its cluster, so that copies never lie on both sides."""
-        digest = hashlib.blake2b(self.cluster.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-        return int.from_bytes(digest, "big") < fraction * 2**64
+        return by_hash(self.cluster) < fraction * 2**64
+
+
+def by_hash(name: str) -> int:
+    """A number below 2^64 that follows from a name, and from nothing else."""
+    return int.from_bytes(
+        hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big"
+    )
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,14 @@ class Corpus:
                 f"{len(left)} of its parts are not finished", str(out), "the same `primer corpus run`"
             )
         return cls(plan)
+
+    @property
+    def size(self) -> int:
+        """How many documents were kept."""
+        tallies = (
+            self.plan.store.receipt("finish", self.plan.keys["finish"], unit.name) for unit in self.plan.units
+        )
+        return sum(tally.tally["counts"].get("kept", {"": [0]}).popitem()[1][0] for tally in tallies if tally)
 
     @property
     def key(self) -> str:

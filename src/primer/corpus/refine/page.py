@@ -102,7 +102,7 @@ def _most(report: Fields) -> list[str]:
     stage = max(stages, key=lambda each: each["dropped"]["documents"])
     gone, came = stage["dropped"]["documents"], stage["in"].get("documents")
     told = [
-        f"The stage <b>{clean(stage['title'])}</b> took most: {count(gone)}, {share(gone, came)} of what it saw."
+        f"The stage <b>{label(stage['title'], 80)}</b> took most: {count(gone)}, {share(gone, came)} of what it saw."
     ]
     reasons = [
         (reason.get("documents") or 0, reason) for each in stages for reason in each.get("reasons") or ()
@@ -112,7 +112,7 @@ def _most(report: Fields) -> list[str]:
         why = condition(reason)
         explained = f" ({why})" if why else ""
         told.append(
-            f"The commonest reason was <code>{label(reason['reason'])}</code>{explained}: {count(documents)}."
+            f"The commonest reason was <code>{label(reason['reason'], 80)}</code>{explained}: {count(documents)}."
         )
     return told
 

@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from math import isfinite, log1p, sqrt
+from math import ceil, floor, isfinite, log1p, sqrt
 from typing import Literal
 
 from primer.corpus.refine.page_text import clean, number, tick
@@ -105,17 +105,24 @@ def place(value: float, edges: Sequence[float]) -> float:
     return (index + within) / bins
 
 
-def ticks_of(edges: Sequence[float], most: int = 6) -> list[int]:
-    """Which edges get a number: powers of ten where the edges grow by factors, else every so many."""
-    bins = len(edges) - 1
-    tens = [index for index, edge in enumerate(edges) if edge > 0 and f"{edge:e}".startswith("1.000000e")]
-    steps = [high - low for low, high in pairwise(edges)]
-    if 2 <= len(tens) <= most and max(steps) > 1.5 * min(steps):
-        return tens
-    step = next((each for each in range(1, bins + 1) if bins % each == 0 and bins // each < most), bins)
-    if bins // step < 2 < bins:
-        step = -(-bins // (most - 1))
-    return list(range(0, bins + 1, step))
+def ticks_of(edges: Sequence[float], most: int = 6) -> list[float]:
+    """Round numbers for the axis: powers of ten where the bins grow, else multiples of 1, 2 or 5."""
+    low, high = edges[0], edges[-1]
+    steps = [after - before for before, after in pairwise(edges)]
+    if not isfinite(high - low) or high <= low:
+        return [each for each in (low, high) if isfinite(each)]
+    if max(steps) > 1.5 * min(steps):
+        tens = [10.0**power for power in range(-9, 19) if 10.0**power <= high]
+        tens = [ten for ten in tens if place(ten, edges) > 0.05] or [high]
+        return [low, *tens[:: -(-len(tens) // most)]]
+    step = next(
+        digit * 10.0**power
+        for power in range(-12, 19)
+        for digit in (1, 2, 5)
+        if (high - low) / (digit * 10.0**power) < most
+    )
+    first, last = ceil(low / step - 1e-9), floor(high / step + 1e-9)
+    return [round(index * step, 12) for index in range(first, last + 1)]
 
 
 def _steps(counts: Sequence[float], scale: Scale, bins: int) -> str:
@@ -147,12 +154,12 @@ def _count_axis(scale: Scale) -> str:
 
 def _value_axis(edges: Sequence[float]) -> str:
     parts = [f'<path class="axis" d="M{LEFT} {BOTTOM}.5H{RIGHT}"/>']
-    bins = len(edges) - 1
-    for index in ticks_of(edges):
-        x = _round(LEFT + (RIGHT - LEFT) * index / bins)
-        anchor = "end" if index == bins else "middle"
+    for value in ticks_of(edges):
+        at = place(value, edges)
+        x = _round(LEFT + (RIGHT - LEFT) * at)
+        anchor = "end" if at > 0.97 else "middle"
         parts.append(f'<path class="axis" d="M{x} {BOTTOM}v4"/>')
-        parts.append(f'<text class="{anchor}" x="{x}" y="{BOTTOM + 18}">{tick(edges[index])}</text>')
+        parts.append(f'<text class="{anchor}" x="{x}" y="{BOTTOM + 18}">{tick(value)}</text>')
     return "".join(parts)
 
 

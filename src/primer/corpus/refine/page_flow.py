@@ -74,7 +74,7 @@ def flow_of(stages: Sequence[Fields], key: str, noun: str, write: Write) -> Flow
     if not on or not numbers[0][0] or any(value is None for each in numbers for value in each):
         return None
     gates = (
-        Gate(str(stage["title"]), comes, dropped)
+        Gate(clipped(stage["title"], 60), comes, dropped)
         for stage, (comes, dropped, _) in zip(on, numbers, strict=True)
     )
     return Flow(noun, write, tuple(gates), numbers[-1][2])
@@ -91,7 +91,7 @@ def wide(flow: Flow) -> str:
     step = (width - end - 16) / len(flow.gates)
     frame = Frame(True, 8, 42, step, 236)
     height = frame.edge + frame.breadth + ASIDE + 78
-    texts = [f'<text class="strong" x="8" y="15">{flow.write(flow.begins)} {flow.noun} come in</text>']
+    texts = [f'<text class="strong" x="8" y="15">{_all(flow)} at the start</text>']
     for index, gate in enumerate(flow.gates):
         x = frame.start + index * step
         if index:
@@ -111,7 +111,7 @@ def tall(flow: Flow) -> str:
     width, step = 344, 68
     frame = Frame(False, 30, 4, step, 150)
     height = frame.start + step * len(flow.gates) + 58
-    texts = [f'<text class="strong" x="4" y="15">{flow.write(flow.begins)} {flow.noun} come in</text>']
+    texts = [f'<text class="strong" x="4" y="15">{_all(flow)} at the start</text>']
     for index, gate in enumerate(flow.gates):
         x = frame.edge + _thick(flow, frame, gate.comes) + (ASIDE if gate.dropped else 0) + 10
         y = frame.start + index * step + 0.5 * step
@@ -125,12 +125,16 @@ def tall(flow: Flow) -> str:
 
 def _svg(flow: Flow, frame: Frame, kind: str, box: str, texts: list[str]) -> str:
     ribbons = "".join(_ribbon(flow, frame, index) for index in range(len(flow.gates)))
-    title = f"The way of {flow.write(flow.begins)} {flow.noun} through the stages"
+    title = f"The way of {_all(flow)} through the stages"
     return (
         f'<svg class="flow {kind}" viewBox="{box}" role="img"><title>{clean(title)}</title>'
         f'<desc>{clean(_described(flow))}</desc>{ribbons}<path class="river" d="{_river(flow, frame)}"/>'
         f'<path class="gate" d="{_gates(flow, frame)}"/>{"".join(texts)}</svg>'
     )
+
+
+def _all(flow: Flow) -> str:
+    return f"{flow.write(flow.begins)} {flow.noun.removesuffix('s') if flow.begins == 1 else flow.noun}"
 
 
 def _described(flow: Flow) -> str:

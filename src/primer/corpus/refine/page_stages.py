@@ -18,7 +18,7 @@ from primer.corpus.refine.page_text import (
     share,
     size,
 )
-from primer.corpus.refine.page_words import condition, in_words, setting
+from primer.corpus.refine.page_words import condition, in_words, sentence, setting
 
 MOST_REASONS = 12
 """So many of a stage's reasons open to their samples; of the others, the numbers are told."""
@@ -82,15 +82,15 @@ def common_kind(report: Fields) -> Kind:
 
 def _stage(stage: Fields, table: Table) -> str:
     came = stage["in"].get("documents") or 0
-    about = clean(stage.get("about") or "")
+    about, title = label(stage.get("about") or ""), label(stage["title"], 80)
     if not stage.get("on", True):
         return (
-            f'<tbody class="off"><tr class="stage"><th scope="rowgroup">{clean(stage["title"])}<small>{about}</small>'
+            f'<tbody class="off"><tr class="stage"><th scope="rowgroup">{title}<small>{about}</small>'
             f'</th><td colspan="{table.span - 1}" class="note">turned off in this recipe</td></tr></tbody>'
         )
     went = f"{count(came)} came, {count(stage['out'].get('documents'))} went on"
     head = (
-        f'<tr class="stage"><th scope="rowgroup">{clean(stage["title"])}'
+        f'<tr class="stage"><th scope="rowgroup">{title}'
         f"<small>{about}</small><small>{went}</small></th>"
         f"{_cells(stage['dropped'], came, table)}</tr>"
     )
@@ -143,12 +143,11 @@ def _reason(reason: Fields, stage: Fields, table: Table) -> str:
 
 def _facts(reason: Fields, table: Table) -> str:
     """What the report says of a reason, where its number comes from, and what was lost by it."""
-    about = str(reason.get("about") or "").rstrip(".")
-    said = about[:1].upper() + about[1:] if condition(reason) else ""
+    said = sentence(reason.get("about")) if condition(reason) else ""
     key = setting(reason, table.settings)
     amounts = [(write(reason[key]), name) for key, name, write in QUANTITIES if reason.get(key)]
     lost = ", ".join(f"{amount} {name.lower().removeprefix('bytes ')}" for amount, name in amounts)
-    parts = (said and f"{clean(said)}.", key and f"Setting: {key}.", lost and f"Dropped with it: {lost}.")
+    parts = (said, key and f"Setting: {key}.", lost and f"Dropped with it: {lost}.")
     return f'<p class="facts">{" ".join(part for part in parts if part)}</p>' if any(parts) else ""
 
 
@@ -174,7 +173,7 @@ def threshold_figure(figure: Fields, kind: Kind) -> str:
         kind=kind,
     )
     return (
-        f'<figure class="small"><figcaption><b>{clean(figure["title"])}</b><br>{told}, {share(gone, came)}'
+        f'<figure class="small"><figcaption><b>{label(figure["title"], 120)}</b><br>{told}, {share(gone, came)}'
         f"<br><code>{label(figure['reason'], 80)}</code></figcaption>{drawing}</figure>"
     )
 

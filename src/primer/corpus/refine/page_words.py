@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from primer.corpus.refine.page_text import NO_BREAK, Fields, clean, number, share
+from primer.corpus.refine.page_text import NO_BREAK, Fields, clean, label, number, share
 
 PHRASES: dict[str, str] = {
     "characters": "it is empty",
@@ -73,10 +73,14 @@ def in_words(reason: Fields) -> str:
     when = condition(reason)
     if when:
         return f"Dropped if {when}."
-    about = str(reason.get("about") or "")
-    return clean(about[:1].upper() + about[1:]) + (
-        "" if about.endswith((".", "!", "?")) or not about else "."
-    )
+    return sentence(reason.get("about"))
+
+
+def sentence(about: object) -> str:
+    """A phrase of the report as a sentence of HTML: a capital, and a full stop if nothing ends it."""
+    text = str(about or "").strip()
+    end = "" if text.endswith((".", "!", "?")) or not text else "."
+    return label(text[:1].upper() + text[1:]) + end if text else ""
 
 
 def setting(reason: Fields, settings: Fields) -> str:

@@ -100,13 +100,14 @@ def batches(pages: Iterator[Page]) -> Iterator[Any]:
         held.append(page)
         size += len(page.payload or b"") + len(page.text or "")
         if len(held) >= BATCH_PAGES or size >= BATCH_BYTES:
-            yield _arrow(held)
+            yield as_batch(held)
             held, size = [], 0
     if held:
-        yield _arrow(held)
+        yield as_batch(held)
 
 
-def _arrow(pages: Sequence[Page]) -> Any:
+def as_batch(pages: Sequence[Page]) -> Any:
+    """Rows as one Arrow record batch."""
     import pyarrow as pa
 
     kinds = {"bytes": pa.int64(), "payload": pa.large_binary(), "text": pa.large_string()}

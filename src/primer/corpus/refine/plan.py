@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -95,6 +97,25 @@ def make(recipe: Recipe, specs: Sequence[str | Path], out: Path, progress: Progr
     with writing(out):
         write_atomically(out / "recipe.toml", to_toml(recipe))
     return plan
+
+
+def adopt(plan: Plan, other: Plan) -> None:
+    """Take over what was measured for another plan of the same inputs, where the recipes measure alike.
+
+    Files are linked, not copied, where the disk can; their receipts come with them.
+    """
+    theirs, mine = other.folder("annotate"), plan.folder("annotate")
+    if theirs.name != mine.name or not theirs.is_dir():
+        return
+    with writing(mine):
+        mine.mkdir(parents=True, exist_ok=True)
+        for path in sorted(theirs.iterdir()):  # a table before its receipt
+            target = mine / path.name
+            if not target.exists():
+                try:
+                    os.link(path, target)
+                except OSError:
+                    shutil.copyfile(path, target)
 
 
 def open_plan(out: Path) -> Plan:

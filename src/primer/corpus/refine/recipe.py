@@ -78,6 +78,7 @@ class Language:
 class Repetition:
     """Stage 5: Gopher's limits for repetition (Rae et al. 2021, arXiv:2112.11446, Table A1). 0 turns one off."""
 
+    on: bool = True
     dup_para_frac: float = 0.3
     dup_para_char_frac: float = 0.2
     dup_line_frac: float = 0.3
@@ -97,6 +98,7 @@ class Repetition:
 class Quality:
     """Stage 6: Gopher's rules of quality (Rae et al. 2021, section A.1.1). 0 turns one off."""
 
+    on: bool = True
     min_words: int = 50
     max_words: int = 100_000
     min_mean_word_length: float = 3.0
@@ -125,6 +127,7 @@ class C4:
 class FineWeb:
     """Stage 8: FineWeb's own (Penedo et al. 2024, arXiv:2406.17557, section 3.6). 0 turns one off."""
 
+    on: bool = True
     min_line_punct: float = 0.12
     """Share of lines that end in punctuation."""
     max_short_lines: float = 0.67
@@ -182,10 +185,12 @@ class Tokens:
     """Then: what was kept as shards to train on."""
 
     tokenizer: str = "train"
-    """train: a byte-level BPE learned from what was kept; else gpt2, byte, or a tokenizer file."""
+    """train: a byte-level BPE learned from what was kept; else gpt2, byte, or a tokenizer file. none: no shards."""
     vocabulary: int = 8192
     validation_fraction: float = 0.1
     """By hash of the duplicate cluster, so that near copies never lie on both sides."""
+    count_dropped: bool = True
+    """For the report: count the tokens of what was dropped, too."""
 
 
 @dataclass(frozen=True)

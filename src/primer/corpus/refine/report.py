@@ -15,6 +15,7 @@ import numpy as np
 
 from primer.config import dotted, to_dict
 from primer.corpus.refine.described import COLUMN_TITLES, STAGE_TITLES, reason_in_words
+from primer.corpus.refine.estimate import is_on
 from primer.corpus.refine.kept import Corpus
 from primer.corpus.refine.plan import Plan
 from primer.corpus.refine.run import Blamed
@@ -155,7 +156,7 @@ def _stages(
                 "stage": stage,
                 "title": title,
                 "about": about,
-                "on": _is_on(plan, stage),
+                "on": is_on(plan.recipe, stage),
                 "in": going,
                 "dropped": dropped[stage],
                 "out": after,
@@ -180,26 +181,6 @@ def _reason(stage: str, name: str, values: Counts, limit: Limit | None) -> dict[
         **values,
         "samples": [],
     }
-
-
-def _is_on(plan: Plan, stage: str) -> bool:
-    recipe = plan.recipe
-    match stage:
-        case "urls":
-            return bool(recipe.urls.lists)
-        case "extract":
-            return recipe.extract.extractor != "none"
-        case "language":
-            return bool(recipe.language.keep or recipe.language.threshold)
-        case "classifier":
-            return bool(recipe.classifier.model)
-        case "decontaminate":
-            return bool(recipe.decontaminate.files)
-        case "dedup":
-            return recipe.dedup.exact or recipe.dedup.minhash
-        case "records":
-            return True
-    return any(limit.stage == stage and limit.setting for limit in limits(recipe))
 
 
 def _dropped(plan: Plan, stage: str, names: list[str] | None = None) -> Iterator[dict[str, Any]]:

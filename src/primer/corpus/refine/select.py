@@ -91,7 +91,7 @@ def limits(recipe: Recipe) -> list[Limit]:
         setting = SETTINGS.get(rule.reason, "")
         table, _, name = setting.partition(".")
         value = tables[table][name] if setting else rule.threshold
-        if (setting and not value) or (stage == "c4" and not recipe.c4.on):
+        if (setting and not value) or not tables[stage]["on"]:
             continue
         threshold = rule.threshold if isinstance(value, bool) else float(value)
         found.append(Limit(stage, rule.reason, rule.column, rule.above, threshold, setting))

@@ -52,7 +52,13 @@ def main() -> None:
             )
         except Exception as error:  # a mistake of ours: no page is to blame for it
             traceback.print_exc()
-            say(event="error", kind="PrimerError", cause=f"{type(error).__name__}: {error}", where=task, hint=None)
+            say(
+                event="error",
+                kind="PrimerError",
+                cause=f"{type(error).__name__}: {error}",
+                where=task,
+                hint=None,
+            )
         else:
             say(event="done")
 

@@ -63,12 +63,10 @@ class Measurer:
         left, begin, finish, kept, fates, seen, foremost, cited = keep(
             codes, chunks, first, self._digits, self._rules
         )
-        gopher = _repetition(codes, chunks, words, position) + _quality(
-            codes, chunks, first, position, flags
-        )
+        gopher = _repetition(codes, chunks, words, position) + _quality(codes, chunks, first, position, flags)
         if cited:
             chunks, _, _, _, flags, word = self._read(left, left.tobytes().decode(*ENCODING))
-            origin = np.arange(len(word) - 1, dtype=np.int32)
+            origin = np.arange(len(word) - 1, dtype=np.int64)
         else:
             chunks, origin = moved(chunks, first, begin, kept)
         count, words_left = sentences(left, chunks, origin, begin, finish, flags, word)
@@ -91,7 +89,9 @@ class Measurer:
         return (starts, ends, hashes), first, *words_of(values, table.rows)
 
 
-def _repetition(codes: np.ndarray, chunks: Chunks, words: np.ndarray, position: np.ndarray) -> tuple[float, ...]:
+def _repetition(
+    codes: np.ndarray, chunks: Chunks, words: np.ndarray, position: np.ndarray
+) -> tuple[float, ...]:
     """The values of `Repetition`."""
     paragraphs, again, characters, lines, line_again, line_characters = repeated_lines(codes, chunks)
     size = len(codes)

@@ -26,6 +26,8 @@ TOO_LONG, NO_PUNCTUATION, TOO_FEW, WITH_JAVASCRIPT, WITH_POLICY, KEPT = range(6)
 KELVIN, OPENING, CLOSING, LINE_DOT, NEW_LINE, BLANK = (ord(character) for character in "\u212a[].\n ")
 UPPER_A, UPPER_Z, LOWER_A, LOWER_K, DIGIT_0, DIGIT_9 = (ord(character) for character in "AZak09")
 ASCII = 128
+NEITHER = ASCII - 1
+"""The control character DEL, which no phrase has, stands for all beyond ASCII."""
 FINALS = np.array(sorted(map(ord, ".?!\"'")), np.uint32)
 CITATION_WORDS = ("edit]", "citation needed]")
 
@@ -82,17 +84,12 @@ def phrases(codes: Any, start: int, end: int) -> int:
     """The phrases between start and end, a bit each."""
     found = 0
     for i in range(start, end):
-        c = codes[i]
-        if c >= ASCII or not BEGINS[c]:
-            continue
         after = codes[i + 1] if i + 1 < end else 0
-        possible = BEGINS[c] & GOES_ON[after if after < ASCII else 0]
-        bit = 0
-        while possible:
-            if possible & 1 and stands_at(codes, i, end, PHRASE_ROWS[bit]):
-                found |= 1 << bit
-            possible >>= 1
-            bit += 1
+        possible = BEGINS[min(codes[i], NEITHER)] & GOES_ON[min(after, NEITHER)]
+        if possible:
+            for bit in range(len(PHRASES)):
+                if possible >> bit & 1 and stands_at(codes, i, end, PHRASE_ROWS[bit]):
+                    found |= 1 << bit
     return found
 
 
@@ -100,7 +97,14 @@ def phrases(codes: Any, start: int, end: int) -> int:
 def is_digit(c: int, digits: Any) -> bool:
     if c < ASCII:
         return DIGIT_0 <= c <= DIGIT_9
-    return digits[np.searchsorted(digits, c) % len(digits)] == c
+    low, high = 0, len(digits)
+    while low < high:
+        middle = (low + high) // 2
+        if digits[middle] < c:
+            low = middle + 1
+        else:
+            high = middle
+    return low < len(digits) and digits[low] == c
 
 
 @compiled
@@ -125,14 +129,18 @@ def copy(codes: Any, start: int, end: int, to: Any, at: int, digits: Any) -> int
     """Copies a line without its citations to the place `at`; where it ends there."""
     i = start
     while i < end:
-        if codes[i] == OPENING:
+        part = i
+        while i < end and codes[i] != OPENING:
+            i += 1
+        for k in range(i - part):
+            to[at + k] = codes[part + k]
+        at += i - part
+        if i < end:
             after = citation(codes, i, end, digits)
-            if after > i:
-                i = after
-                continue
-        to[at] = codes[i]
-        at += 1
-        i += 1
+            if after == i:
+                to[at] = OPENING
+                at += 1
+            i = max(after, i + 1)
     return at
 
 
@@ -161,7 +169,7 @@ def keep(codes: Any, chunks: Any, first: Any, digits: Any, rules: Any) -> Any:
     starts, ends, _ = chunks
     size = len(first) - 1
     to, at = np.empty(len(codes) + 1, np.uint32), 0
-    begin, finish, kept = np.empty(size, np.int32), np.empty(size, np.int32), np.empty(size, np.int32)
+    begin, finish, kept = np.empty(size, np.int64), np.empty(size, np.int64), np.empty(size, np.int64)
     fates = np.zeros(KEPT + 1, np.int64)
     seen = foremost = 0
     cited = False
@@ -205,8 +213,8 @@ def moved(chunks: Any, first: Any, begin: Any, kept: Any) -> Any:
     count = 0
     for line in kept:
         count += first[line + 1] - first[line]
-    there, until, same = np.empty(count, np.int32), np.empty(count, np.int32), np.empty(count, np.uint64)
-    origin = np.empty(count, np.int32)
+    there, until, same = np.empty(count, np.int64), np.empty(count, np.int64), np.empty(count, np.uint64)
+    origin = np.empty(count, np.int64)
     i = 0
     for number in range(len(kept)):
         line = kept[number]

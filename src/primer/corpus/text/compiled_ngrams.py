@@ -99,13 +99,17 @@ def words_of(values: Any, table: Any) -> Any:
     """The words of chunks: (rows of both polynomials, characters before each word and after the last, flags, the first
     word of each chunk and after the last).
     """
-    chunk_first = np.empty(len(values) + 1, np.int32)
+    chunk_first = np.empty(len(values) + 1, np.int64)
     count = 0
     for chunk in range(len(values)):
         chunk_first[chunk] = count
         count += np.int64(values[chunk] & COUNT)
     chunk_first[len(values)] = count
-    words, position, flags = np.empty((count, 2), np.uint64), np.empty(count + 1, np.int32), np.empty(count, np.uint16)
+    words, position, flags = (
+        np.empty((count, 2), np.uint64),
+        np.empty(count + 1, np.int64),
+        np.empty(count, np.uint16),
+    )
     i = characters = 0
     for value in values:
         row = np.int64(value >> COUNT_BITS)
@@ -146,78 +150,105 @@ def place_of(keys: Any, key: Any, shift: Any) -> Any:
 
 
 @compiled
-def count_grams(words: Any, n: int, keys: Any, counts: Any, shift: Any, often: Any) -> Any:
-    """(first place of the most frequent n words, how often they come). `often` says of every n - 1 words whether they
-    come more than once, and then of every n words: those whose parts do not need not be counted.
+def number_grams(grams: Any, candidates: Any, numbers: Any, keys: Any, names: Any, shift: Any) -> Any:
+    """Numbers the grams at the candidate places by their first occurrence; (where each begins first, how often it comes).
+
+    What is new is entered without a branch: which gram was seen before cannot be foretold, least of all by a processor.
     """
     keys[:] = ZERO
-    size = len(words) - n + 1
-    places = np.empty(size, np.int32)
-    best, best_first = 1, 0
-    for i in range(size):
-        places[i] = -1
-        if not (often[i] and often[i + 1]):
-            continue
-        key = ZERO
-        for word in range(i, i + n):
-            key = (key ^ words[word, 0]) * SPREAD
-            key ^= key >> HALF
-        key = key if key else ONE
-        place = place_of(keys, key, shift)
-        if not keys[place]:
-            keys[place] = key
-            counts[place, 0], counts[place, 1] = 0, i
-        counts[place, 0] += 1
-        places[i] = place
-        count, first = counts[place, 0], counts[place, 1]
-        if count > best or (count == best and first < best_first):
-            best, best_first = count, first
-    for i in range(size):
-        often[i] = places[i] >= 0 and counts[places[i], 0] > 1
-    return best_first, best
+    firsts, counts = np.empty(len(candidates) + 1, np.int64), np.zeros(len(candidates) + 1, np.int64)
+    distinct = 0
+    for i in candidates:
+        place = place_of(keys, grams[i], shift)
+        new = keys[place] == ZERO
+        number = distinct if new else names[place]
+        keys[place], names[place] = grams[i], number
+        firsts[distinct] = i
+        distinct += new
+        counts[number] += 1
+        numbers[i] = number
+    return firsts[:distinct], counts[:distinct]
 
 
 @compiled
-def tops(words: Any, position: Any, keys: Any, shift: Any, found: Any) -> None:
-    """`statistics.top_n_gram` for 2, 3 and 4: characters of the most frequent words and their blanks, times how often."""
-    counts = np.empty((len(keys), 2), np.int32)
-    often = np.ones(len(words), np.bool_)
+def tops(words: Any, position: Any, keys: Any, names: Any, shift: Any, found: Any) -> None:
+    """`statistics.top_n_gram` for 2, 3 and 4: characters of the most frequent words and their blanks, times how often.
+
+    Three words come twice only if their first two and their last two do, so few need to be counted; if none comes twice,
+    the first three words are the most frequent.
+    """
+    size = len(words)
+    grams, numbers = words[:, 0].copy(), np.empty(size, np.int64)
+    candidates = np.arange(size - 1)
     for n in range(2, 5):
         found[n - 2] = 0
-        if n <= len(words):
-            first, count = count_grams(words, n, keys, counts, shift, often)
-            found[n - 2] = count * (position[first + n] - position[first] + n - 1)
+        if n > size:
+            continue
+        for i in range(size - n + 1):
+            gram = (grams[i] ^ (words[i + n - 1, 0] * SPREAD)) * SPREAD
+            gram ^= gram >> HALF
+            grams[i] = gram if gram else ONE
+        numbers[:] = -1
+        firsts, counts = number_grams(grams, candidates, numbers, keys, names, shift)
+        first, count = 0, 1
+        for number in range(len(counts)):
+            if counts[number] > count:
+                first, count = firsts[number], counts[number]
+        found[n - 2] = count * (position[first + n] - position[first] + n - 1)
+        fewer = 0
+        for k in range(len(candidates)):
+            i = candidates[k]
+            after = numbers[i + 1] if i + n < size else -1
+            candidates[fewer] = i
+            fewer += after >= 0 and counts[numbers[i]] > 1 and counts[after] > 1
+        candidates = candidates[:fewer]
 
 
 @compiled
-def confirmed(prefix: Any, position: Any, i: int, k: int, n: int) -> bool:
+def together(words: Any, position: Any, i: int, n: int) -> Any:
+    """The exact polynomial of n words."""
+    h = ZERO
+    for word in range(i, i + n):
+        h = times(h, power(position[word + 1] - position[word])) + words[word, 0]
+        h = h - PRIME if h >= PRIME else h
+    return h
+
+
+@compiled
+def confirmed(words: Any, position: Any, i: int, k: int, n: int) -> bool:
     """Whether the n words at i are the characters of those at k."""
-    length = position[i + n] - position[i]
-    if length != position[k + n] - position[k]:
+    same = 0
+    while same < n and words[i + same, 0] == words[k + same, 0]:
+        same += 1
+    if same == n:
+        return True
+    if position[i + n] - position[i] != position[k + n] - position[k]:
         return False
-    base = power(length)
-    here, there = times(prefix[i, 0], base), times(prefix[k, 0], base)
-    return (prefix[i + n, 0] + PRIME - here) % PRIME == (prefix[k + n, 0] + PRIME - there) % PRIME
+    return together(words, position, i, n) == together(words, position, k, n)
 
 
 @compiled
-def duplicated(prefix: Any, position: Any, n: int, keys: Any, places: Any, shift: Any) -> int:
+def duplicated(words: Any, position: Any, prefix: Any, n: int, keys: Any, places: Any, shift: Any) -> int:
     """`statistics.duplicated_n_grams`: characters of those n words that came before, from left to right."""
+    size = max(len(words) - n + 1, 0)
+    grams = np.empty(size, np.uint64)
+    for i in range(size):
+        gram = prefix[i + n] - prefix[i] * quick_power(position[i + n] - position[i])
+        grams[i] = gram if gram else ONE
     keys[:] = ZERO
     mask = np.uint64(len(keys) - 1)
     characters = i = 0
-    while i < len(prefix) - n:
-        length = position[i + n] - position[i]
-        key = prefix[i + n, 1] - prefix[i, 1] * quick_power(length)
-        key = key if key else ONE
-        place = (key * SPREAD) >> shift
-        while keys[place] and not (keys[place] == key and confirmed(prefix, position, i, places[place], n)):
+    while i < size:
+        place = place_of(keys, grams[i], shift)
+        while keys[place] and not confirmed(words, position, i, np.int64(places[place]), n):
             place = (place + ONE) & mask
+            while keys[place] and keys[place] != grams[i]:
+                place = (place + ONE) & mask
         if keys[place]:
-            characters += length
+            characters += position[i + n] - position[i]
             i += n
         else:
-            keys[place], places[place] = key, i
+            keys[place], places[place] = grams[i], i
             i += 1
     return characters
 
@@ -230,15 +261,10 @@ def repetitions(words: Any, position: Any) -> Any:
         bits += 1
     shift = np.uint64(64 - bits)
     keys, places = np.empty(1 << bits, np.uint64), np.empty(1 << bits, np.int32)
-    prefix = np.empty((len(words) + 1, 2), np.uint64)
-    prefix[0, 0] = prefix[0, 1] = ZERO
+    found, prefix = np.empty(9, np.int64), np.zeros(len(words) + 1, np.uint64)
+    tops(words, position, keys, places, shift, found)
     for i in range(len(words)):
-        length = position[i + 1] - position[i]
-        h = times(prefix[i, 0], power(length)) + words[i, 0]
-        prefix[i + 1, 0] = h - PRIME if h >= PRIME else h
-        prefix[i + 1, 1] = prefix[i, 1] * quick_power(length) + words[i, 1]
-    found = np.empty(9, np.int64)
-    tops(words, position, keys, shift, found)
+        prefix[i + 1] = prefix[i] * quick_power(position[i + 1] - position[i]) + words[i, 1]
     for n in range(5, 11):
-        found[n - 2] = duplicated(prefix, position, n, keys, places, shift)
+        found[n - 2] = duplicated(words, position, prefix, n, keys, places, shift)
     return found

@@ -6,7 +6,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from primer.corpus.text.compiled_ngrams import COUNT_BITS, FINAL, LETTER, NONSYMBOL, PUNCTUATION, STOP, describe
+from primer.corpus.text.compiled_ngrams import (
+    COUNT_BITS,
+    FINAL,
+    LETTER,
+    NONSYMBOL,
+    PUNCTUATION,
+    STOP,
+    describe,
+)
 from primer.corpus.text.compiled_text import enter
 from primer.corpus.text.statistics import STOP_WORDS, Split, has_letter, is_symbol
 from primer.corpus.text.words import is_punctuation, sentence_final

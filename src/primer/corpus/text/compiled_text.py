@@ -119,8 +119,8 @@ def read(codes: Any, kinds: Any) -> Any:
     """The chunks of a text and its lines: (starts, ends, hashes, the first chunk of every line and after the last)."""
     size = len(codes)
     room = size // 2 + 1
-    starts, ends, hashes = np.empty(room, np.int32), np.empty(room, np.int32), np.empty(room, np.uint64)
-    first = np.empty(size + 2, np.int32)
+    starts, ends, hashes = np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room, np.uint64)
+    first = np.empty(size + 2, np.int64)
     first[0] = 0
     chunks = lines = i = line = 0
     while i < size:
@@ -190,7 +190,7 @@ def cut(codes: Any, chunks: Any, start: int, end: int, newlines: int) -> Any:
     chunk_starts, chunk_ends, _ = chunks
     number = len(chunk_starts)
     room = end - start - number + 2
-    starts, ends, first = np.empty(room, np.int32), np.empty(room, np.int32), np.empty(room + 1, np.int32)
+    starts, ends, first = np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room + 1, np.int64)
     count = 0
     starts[0], first[0] = start, 0
     for chunk in range(number + 1):
@@ -228,12 +228,10 @@ def marks(codes: Any, chunks: Any, first: Any) -> Any:
     starts, ends, _ = chunks
     hashes = ellipses = dots = bullets = final = 0
     for c in codes:
-        if c == DOT:
-            dots += 1
-            continue
-        ellipses += dots // 3 + (c == ELLIPSIS)
         hashes += c == HASH
-        dots = 0
+        dots = dots + 1 if c == DOT else 0
+        ellipses += c == ELLIPSIS or dots == 3
+        dots = 0 if dots == 3 else dots
     for line in range(len(first) - 1):
         if first[line] < first[line + 1]:
             head = codes[starts[first[line]]]
@@ -241,7 +239,7 @@ def marks(codes: Any, chunks: Any, first: Any) -> Any:
             i = ends[first[line + 1] - 1]
             dotted = i > 2 and codes[i - 1] == DOT and codes[i - 2] == DOT and codes[i - 3] == DOT
             final += codes[i - 1] == ELLIPSIS or dotted
-    return hashes, ellipses + dots // 3, bullets, final
+    return hashes, ellipses, bullets, final
 
 
 @compiled
@@ -251,7 +249,7 @@ def inhabited(chunks: Any, line_starts: Any, line_ends: Any) -> Any:
     """
     chunk_starts, chunk_ends, _ = chunks
     size, number = len(line_starts), len(chunk_starts)
-    starts, ends, first = np.empty(size, np.int32), np.empty(size, np.int32), np.empty(size + 1, np.int32)
+    starts, ends, first = np.empty(size, np.int64), np.empty(size, np.int64), np.empty(size + 1, np.int64)
     count = newlines = characters = chunk = last = 0
     for line in range(size):
         before = chunk

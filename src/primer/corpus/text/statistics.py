@@ -357,7 +357,9 @@ def chunk_words(text: str, split: Split) -> list[str]:
     return [word for chunk in text.split() for word in split(chunk)]
 
 
-def measured(rep: Repetition, qual: Quality, page: C4, fine: FineWeb, all_words: int, words_left: int) -> Measured:
+def measured(
+    rep: Repetition, qual: Quality, page: C4, fine: FineWeb, all_words: int, words_left: int
+) -> Measured:
     """The four filters' numbers in one row."""
     kinds = (*astuple(rep), *astuple(qual), *(getattr(page, name) for name in C4_COLUMNS))
     values = np.array((*kinds, *astuple(fine), *astuple(page.lines)), dtype=np.float64)
