@@ -69,11 +69,11 @@ def lower(c: int) -> int:
 
 
 @compiled
-def stands_at(codes: Any, i: int, end: int, text: Any) -> bool:
-    """Whether a text (a row that ends in zeros) stands there, whatever the capitals."""
+def stands_at(codes: Any, i: int, end: int, phrase: int) -> bool:
+    """Whether a phrase stands there, whatever the capitals."""
     k = 0
-    while text[k]:
-        if i + k >= end or lower(codes[i + k]) != text[k]:
+    while PHRASE_ROWS[phrase, k]:
+        if i + k >= end or lower(codes[i + k]) != PHRASE_ROWS[phrase, k]:
             return False
         k += 1
     return True
@@ -88,7 +88,7 @@ def phrases(codes: Any, start: int, end: int) -> int:
         possible = BEGINS[min(codes[i], NEITHER)] & GOES_ON[min(after, NEITHER)]
         if possible:
             for bit in range(len(PHRASES)):
-                if possible >> bit & 1 and stands_at(codes, i, end, PHRASE_ROWS[bit]):
+                if possible >> bit & 1 and stands_at(codes, i, end, bit):
                     found |= 1 << bit
     return found
 
@@ -168,7 +168,7 @@ def keep(codes: Any, chunks: Any, first: Any, digits: Any, rules: Any) -> Any:
     terminal, least, longest = rules
     starts, ends, _ = chunks
     size = len(first) - 1
-    to, at = np.empty(len(codes) + 1, np.uint32), 0
+    to, at = np.empty(len(codes) + 1, np.uint32), np.int64(0)
     begin, finish, kept = np.empty(size, np.int64), np.empty(size, np.int64), np.empty(size, np.int64)
     fates = np.zeros(KEPT + 1, np.int64)
     seen = foremost = 0

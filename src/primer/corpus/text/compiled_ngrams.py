@@ -140,6 +140,12 @@ def kinds_of_words(position: Any, flags: Any) -> Any:
 
 
 @compiled
+def fill(array: Any, number: Any) -> None:
+    for i in range(len(array)):
+        array[i] = number
+
+
+@compiled
 def place_of(keys: Any, key: Any, shift: Any) -> Any:
     """The place of a key (not 0) in a table that is never full, or the empty place where it belongs."""
     mask = np.uint64(len(keys) - 1)
@@ -150,15 +156,19 @@ def place_of(keys: Any, key: Any, shift: Any) -> Any:
 
 
 @compiled
-def number_grams(grams: Any, candidates: Any, numbers: Any, keys: Any, names: Any, shift: Any) -> Any:
-    """Numbers the grams at the candidate places by their first occurrence; (where each begins first, how often it comes).
+def number_grams(
+    grams: Any, candidates: Any, few: int, numbers: Any, keys: Any, names: Any, shift: Any
+) -> Any:
+    """Numbers the grams at the first few candidate places by their first occurrence: (where each begins first, how often
+    it comes, how many there are).
 
     What is new is entered without a branch: which gram was seen before cannot be foretold, least of all by a processor.
     """
-    keys[:] = ZERO
-    firsts, counts = np.empty(len(candidates) + 1, np.int64), np.zeros(len(candidates) + 1, np.int64)
+    fill(keys, ZERO)
+    firsts, counts = np.empty(few + 1, np.int64), np.zeros(few + 1, np.int64)
     distinct = 0
-    for i in candidates:
+    for k in range(few):
+        i = candidates[k]
         place = place_of(keys, grams[i], shift)
         new = keys[place] == ZERO
         number = distinct if new else names[place]
@@ -167,7 +177,7 @@ def number_grams(grams: Any, candidates: Any, numbers: Any, keys: Any, names: An
         distinct += new
         counts[number] += 1
         numbers[i] = number
-    return firsts[:distinct], counts[:distinct]
+    return firsts, counts, distinct
 
 
 @compiled
@@ -178,8 +188,10 @@ def tops(words: Any, position: Any, keys: Any, names: Any, shift: Any, found: An
     the first three words are the most frequent.
     """
     size = len(words)
-    grams, numbers = words[:, 0].copy(), np.empty(size, np.int64)
-    candidates = np.arange(size - 1)
+    grams, numbers, candidates = np.empty(size, np.uint64), np.empty(size, np.int64), np.empty(size, np.int64)
+    few = max(size - 1, 0)
+    for i in range(size):
+        grams[i], candidates[i] = words[i, 0], i
     for n in range(2, 5):
         found[n - 2] = 0
         if n > size:
@@ -188,20 +200,20 @@ def tops(words: Any, position: Any, keys: Any, names: Any, shift: Any, found: An
             gram = (grams[i] ^ (words[i + n - 1, 0] * SPREAD)) * SPREAD
             gram ^= gram >> HALF
             grams[i] = gram if gram else ONE
-        numbers[:] = -1
-        firsts, counts = number_grams(grams, candidates, numbers, keys, names, shift)
+        fill(numbers, -1)
+        firsts, counts, distinct = number_grams(grams, candidates, few, numbers, keys, names, shift)
         first, count = 0, 1
-        for number in range(len(counts)):
+        for number in range(distinct):
             if counts[number] > count:
                 first, count = firsts[number], counts[number]
         found[n - 2] = count * (position[first + n] - position[first] + n - 1)
         fewer = 0
-        for k in range(len(candidates)):
+        for k in range(few):
             i = candidates[k]
             after = numbers[i + 1] if i + n < size else -1
             candidates[fewer] = i
             fewer += after >= 0 and counts[numbers[i]] > 1 and counts[after] > 1
-        candidates = candidates[:fewer]
+        few = fewer
 
 
 @compiled
@@ -235,9 +247,9 @@ def duplicated(words: Any, position: Any, prefix: Any, n: int, keys: Any, places
     for i in range(size):
         gram = prefix[i + n] - prefix[i] * quick_power(position[i + n] - position[i])
         grams[i] = gram if gram else ONE
-    keys[:] = ZERO
+    fill(keys, ZERO)
     mask = np.uint64(len(keys) - 1)
-    characters = i = 0
+    characters = i = np.int64(0)
     while i < size:
         place = place_of(keys, grams[i], shift)
         while keys[place] and not confirmed(words, position, i, np.int64(places[place]), n):

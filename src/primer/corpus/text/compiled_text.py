@@ -215,9 +215,9 @@ def repeated_lines(codes: Any, chunks: Any) -> Any:
     """(paragraphs, those that came before, their characters, lines, those that came before, their characters)."""
     starts, ends, _ = chunks
     margins = (starts[0], ends[-1]) if len(starts) else (0, 0)
-    spans, paragraphs = cut(codes, chunks, margins[0], margins[1], 2)
+    spans, paragraphs = cut(codes, chunks, margins[0], margins[1], np.int64(2))
     again, characters = duplicates(codes, chunks, spans, paragraphs)
-    spans, lines = cut(codes, chunks, 0, len(codes), 1)
+    spans, lines = cut(codes, chunks, np.int64(0), len(codes), np.int64(1))
     line_again, line_characters = duplicates(codes, chunks, spans, lines)
     return paragraphs, again, characters, lines, line_again, line_characters
 

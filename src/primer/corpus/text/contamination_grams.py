@@ -1,0 +1,102 @@
+"""Stretches of words by their hash, sorted, so that many are looked up at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from primer.corpus.text.contamination_words import word_hash
+
+BASE = 0x9E3779B97F4A7C15
+INVERSE = pow(BASE, -1, 1 << 64)
+NAMED = 8
+"""Words that stand in more places than this, as a prompt does that all items share, are kept with the first of them."""
+
+
+@dataclass(frozen=True)
+class Grams:
+    """Stretches of `size` words: 16 bytes each."""
+
+    size: int
+    hashes: NDArray[np.uint64]
+    """Ascending."""
+    where: NDArray[np.int64]
+    """Of each, the byte of the index's words at which it begins."""
+
+    def among(self, words: NDArray[np.uint64]) -> list[tuple[int, list[int]]]:
+        """(place in a text, bytes of the index) for the hashes of the text's words, in its order."""
+        if not len(self.hashes) or len(words) < self.size:
+            return []
+        grams = gram_hashes(words, self.size)
+        first = np.searchsorted(self.hashes, grams)
+        hits = np.flatnonzero(self.hashes.take(first, mode="clip") == grams)
+        last = np.searchsorted(self.hashes, grams[hits], side="right")
+        return [
+            (int(hit), self.where[first[hit] : stop].tolist()) for hit, stop in zip(hits, last, strict=True)
+        ]
+
+
+@dataclass(frozen=True)
+class Words:
+    """The words of many items, one item after the other."""
+
+    text: NDArray[np.uint8]
+    """In UTF-8: a blank between two words, a line end after each item."""
+    starts: NDArray[np.int64]
+    """The byte of each word."""
+    hashes: NDArray[np.uint64]
+    owners: NDArray[np.int64]
+    """The item of each word, ascending."""
+
+    @staticmethod
+    def of(items: Sequence[Sequence[str]]) -> Words:
+        """Of items that have at least one word each."""
+        text = np.frombuffer("".join(f"{' '.join(item)}\n" for item in items).encode(), np.uint8)
+        ends = np.flatnonzero((text == ord(" ")) | (text == ord("\n")))
+        known = {word: word_hash(word) for item in items for word in item}
+        return Words(
+            text,
+            np.concatenate([np.zeros(1, np.int64), ends[:-1] + 1]),
+            np.frombuffer(b"".join(known[word] for item in items for word in item), "<u8"),
+            np.repeat(np.arange(len(items)), [len(item) for item in items]),
+        )
+
+    def grams(self, size: int) -> Grams:
+        """All stretches of `size` words within an item, each in at most `NAMED` places."""
+        last = len(self.owners) - size + 1
+        inside = np.flatnonzero(self.owners[: max(last, 0)] == self.owners[size - 1 :])
+        found = _sorted(self, size, inside)
+        place = np.arange(len(found.hashes))
+        first = np.searchsorted(found.hashes, found.hashes)
+        kept = place - first < NAMED
+        return Grams(size, found.hashes[kept], found.where[kept])
+
+    def beginnings(self, size: int, below: int) -> Grams:
+        """The first `size` words of the items that have fewer than `below`, and `size` at least."""
+        lengths = np.bincount(self.owners)
+        first = np.cumsum(lengths) - lengths
+        return _sorted(self, size, first[(lengths >= size) & (lengths < below)])
+
+
+def _sorted(words: Words, size: int, places: NDArray[np.int64]) -> Grams:
+    """The stretches that begin at some words, those that are equal in the order of their places."""
+    found = gram_hashes(words.hashes, size)[places]
+    order = np.argsort(found, kind="stable")
+    return Grams(size, found[order], words.starts[places[order]])
+
+
+def gram_hashes(words: NDArray[np.uint64], size: int) -> NDArray[np.uint64]:
+    """Of each `size` successive words w: w[0] + w[1]·B + … + w[size-1]·B^(size-1), modulo 2^64.
+
+    Each is the difference of two prefix sums of w[i]·B^i, times B^-i, so that the size costs nothing.
+    """
+    count = len(words) - size + 1
+    if count < 1:
+        return np.empty(0, np.uint64)
+    powers = np.cumprod(np.full(len(words), BASE, np.uint64))
+    backwards = np.cumprod(np.full(count, INVERSE, np.uint64))
+    sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(words * powers)])
+    return (sums[size:] - sums[:count]) * backwards
