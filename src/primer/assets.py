@@ -189,26 +189,32 @@ def reading(path: Path) -> Iterator[BufferedReader]:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[BufferedWriter]:
+def replacing(path: Path, *, durable: bool = True) -> Iterator[BufferedWriter]:
     """Write a file that is whole or absent, in a folder that is made if need be; SurroundingsError if it can't be."""
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         sweep(path)
-        with whole(path) as file:
+        with whole(path, durable=durable) as file:
             yield file
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[BufferedWriter]:
-    """Write a file that is whole or absent: temporary name beside it, fsync, rename, fsync of the folder."""
+def whole(path: Path, *, durable: bool = True) -> Iterator[BufferedWriter]:
+    """Write a file that is whole or absent: temporary name beside it, fsync, rename, fsync of the folder.
+
+    durable: without it nothing waits for the disk. A process that is killed leaves no half of a file then either; a
+    power cut may, which is for files whose checksum lies elsewhere, so that they are made again.
+    """
     temporary = temporary_name(path)
     try:
         with temporary.open("xb") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         temporary.replace(path)
-        sync(path.parent)
+        if durable:
+            sync(path.parent)
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -244,9 +250,9 @@ def whole_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def write_atomically(path: Path, text: str) -> None:
+def write_atomically(path: Path, text: str, *, durable: bool = True) -> None:
     """Replace a small text file: a reader sees the old one or the new one, never half of one."""
-    with whole(path) as file:
+    with whole(path, durable=durable) as file:
         file.write(text.encode("utf-8"))
 
 
@@ -309,7 +315,16 @@ def _alive(process: int) -> bool:
         return False
     except PermissionError:  # it lives, and belongs to someone else
         return True
-    return True
+    return not _is_zombie(process)
+
+
+def _is_zombie(process: int) -> bool:
+    """Whether it has ended, and only its number is left: in a container nobody may ever ask what became of it."""
+    try:
+        with open(f"/proc/{process}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] == b"Z"
+    except (OSError, IndexError):
+        return False
 
 
 MadeT = TypeVar("MadeT", bound="Made")

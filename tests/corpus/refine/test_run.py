@@ -6,15 +6,17 @@ import gzip
 import hashlib
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
+from crawls import archive, record, records
 from primer.corpus.refine.kept import Corpus
 from primer.corpus.refine.plan import make
 from primer.corpus.refine.recipe import resolve
@@ -29,7 +31,8 @@ def quiet(*_: object) -> None:
     pass
 
 
-def refined(out: Path, inputs: list[Path], processes: int = 1, **flags: object) -> Outcome:
+def refined(out: Path, inputs: Sequence[Path], processes: int = 1, **flags: object) -> Outcome:
+    """A corpus by `fineweb-fast`; flags as repetition__on=False."""
     recipe = resolve("fineweb-fast", {key.replace("__", "."): value for key, value in flags.items()}).config
     return run(make(recipe, inputs, out, quiet), processes)
 
@@ -132,3 +135,81 @@ def test_a_damaged_result_is_made_again(crawl: Crawl, tmp_path: Path) -> None:
         "finish": 1,
     }
     assert bytes_of(out) == before
+
+
+@pytest.fixture(scope="module")
+def twelve(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Path], dict[str, str]]:
+    """Twelve archives of which each is a unit of its own, and what one process makes of them."""
+    folder = tmp_path_factory.mktemp("twelve")
+    inputs = []
+    for number in range(4):
+        chance = random.Random(number)
+        noise = bytes(
+            chance.randrange(256) for _ in range(600_000)
+        )  # so that files are large, and units several
+        heavy = record(f"http://noise.example/{number}", noise, content_type="application/octet-stream")
+        inputs.append(archive(folder / "crawl" / f"{number}.warc.gz", [*records(50 * number, 3), heavy]))
+    refined(folder / "out", inputs)
+    assert len(list((folder / "out" / "kept").iterdir())) > 1
+    return inputs, bytes_of(folder / "out")
+
+
+def test_two_processes_make_the_same(twelve: tuple[list[Path], dict[str, str]], tmp_path: Path) -> None:
+    inputs, expected = twelve
+    refined(tmp_path / "out", inputs, processes=2)
+    assert bytes_of(tmp_path / "out") == expected
+
+
+def test_the_order_of_files_does_not_matter_nor_where_they_lie(
+    twelve: tuple[list[Path], dict[str, str]], tmp_path: Path
+) -> None:
+    inputs, expected = twelve
+    moved = [Path(shutil.copy(path, tmp_path / path.name)) for path in reversed(inputs)]
+    refined(tmp_path / "out", moved)
+    assert bytes_of(tmp_path / "out") == expected
+
+
+def test_datatroves_local_executor_makes_the_same(
+    twelve: tuple[list[Path], dict[str, str]], tmp_path: Path
+) -> None:
+    pytest.importorskip("datatrove", reason="the engines are of the extra [cluster]")
+    inputs, expected = twelve
+    plan = make(resolve("fineweb-fast").config, inputs, tmp_path / "out", quiet)
+    script = (
+        "import sys; from pathlib import Path\n"
+        "from primer.corpus.refine import engine, plan\n"
+        "if __name__ == '__main__': engine.launch(plan.open_plan(Path(sys.argv[1])), 'local', 2)\n"
+    )
+    (tmp_path / "launch.py").write_text(script)
+    subprocess.run(
+        [sys.executable, str(tmp_path / "launch.py"), str(plan.out)],
+        check=True,
+        capture_output=True,
+        timeout=250,
+    )
+    assert bytes_of(plan.out) == expected
+
+
+@pytest.mark.parametrize("seconds", [0.8, 1.6, 2.4, 3.2])
+def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(
+    twelve: tuple[list[Path], dict[str, str]], tmp_path: Path, seconds: float
+) -> None:
+    inputs, expected = twelve
+    make(resolve("fineweb-fast").config, inputs, tmp_path / "out", quiet)
+    script = (
+        "import sys; from pathlib import Path\n"
+        "from primer.corpus.refine.plan import open_plan\n"
+        "from primer.corpus.refine.run import run\n"
+        "run(open_plan(Path(sys.argv[1])), 1)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path / "out")],
+        start_new_session=True,
+        stderr=subprocess.DEVNULL,
+    )
+    time.sleep(seconds)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    refined(tmp_path / "out", inputs)
+    assert bytes_of(tmp_path / "out") == expected
+    assert not list((tmp_path / "out").rglob("*.tmp-*"))

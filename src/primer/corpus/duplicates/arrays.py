@@ -50,7 +50,7 @@ class ArrayFile:
 def write_arrays(path: Path, kind: str, fields: dict[str, Any], arrays: Sequence[NDArray[Any]]) -> None:
     """Write a file of this kind that is whole or absent. `fields` must be JSON."""
     specs = [{"dtype": _little(a).str, "shape": list(a.shape), "sha256": _sha256(a)} for a in arrays]
-    with replacing(path) as file:
+    with replacing(path, durable=False) as file:
         file.write(seal({"kind": kind, "fields": fields, "arrays": specs}).encode() + b"\n")
         for array in arrays:
             file.write(_bytes(array))

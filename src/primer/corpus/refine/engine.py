@@ -7,6 +7,7 @@ and does them in a worker process of its own, so that a page that kills a parser
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,48 +26,54 @@ from primer.corpus.refine.workers import Workers
 Engine = Literal["local", "slurm", "ray"]
 
 
+PHASES = (("annotate", "select", "sign"), ("match",), ("cluster",), ("finish",))
+"""What each executor does: jobs of which each unit can go on to the next by itself; then what needs all of them."""
+
+
 class Step(PipelineStep):  # type: ignore[misc]  # datatrove is not typed
-    """One job, as a datatrove pipeline of one step."""
+    """Some jobs, as a datatrove pipeline of one step."""
 
     type = "🍷 - CORPUS"
 
-    def __init__(self, out: Path, job: str) -> None:
-        self.name = f"primer: {job}"
+    def __init__(self, out: Path, jobs: Sequence[str]) -> None:
+        self.name = f"primer: {', '.join(jobs)}"
         super().__init__()
-        self.out, self.job = out, job
+        self.out, self.jobs = out, tuple(jobs)
 
     def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> None:
         """Do this rank's share of the tasks."""
         plan = open_plan(self.out)
-        mine = [task for task in tasks(plan, self.job)[rank::world_size] if not is_done(plan, self.job, task)]
-        if not mine:
-            return
-        blamed = Blamed(plan.folder(self.job))
         with Workers(self.out, 1, self._seen) as workers, self.track_time():
-            workers.run(self.job, mine, blamed.of, blamed.add)
+            for job in self.jobs:
+                mine = tasks(plan, job)[rank::world_size]
+                left = [task for task in mine if not is_done(plan, job, task)]
+                if left:
+                    blamed = Blamed(plan.folder(job))
+                    workers.run(job, left, blamed.of, blamed.add)
 
     def _seen(self, pages: int, size: int) -> None:
         self.stat_update("pages", value=pages)
 
 
 def executors(plan: Plan, engine: Engine, ranks: int, **options: Any) -> list[Any]:
-    """One executor a job, each behind the one before it; `options` go to datatrove's constructor (Slurm's partition …).
+    """One executor a phase, each behind the one before it; `options` go to datatrove's (Slurm's partition …).
 
-    Deduplication is three of them: signatures, buckets, clusters. What datatrove itself thinks was done is not asked:
-    receipts know it, and for which recipe.
+    Deduplication is three of them: signatures at the end of the first, buckets, clusters. What datatrove itself thinks
+    was done is not asked: receipts know it, and for which recipe.
     """
+    assert [job for phase in PHASES for job in phase] == list(JOBS)
     found: list[Any] = []
-    for job in JOBS:
-        count = min(ranks, len(tasks(plan, job)))
+    for phase in PHASES:
+        count = max(min(ranks, len(tasks(plan, phase[0]))), 1)
         common = {
-            "pipeline": [Step(plan.out, job)],
-            "tasks": max(count, 1),
-            "logging_dir": str(plan.out / "work" / "logs" / job),
+            "pipeline": [Step(plan.out, phase)],
+            "tasks": count,
+            "logging_dir": str(plan.out / "work" / "logs" / phase[0]),
             "skip_completed": False,
             "depends": found[-1] if found else None,
             **options,
         }
-        found.append(_executor(engine, f"primer-{job}", max(count, 1), common))
+        found.append(_executor(engine, f"primer-{phase[0]}", count, common))
     return found
 
 

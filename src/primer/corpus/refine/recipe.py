@@ -72,6 +72,9 @@ class Language:
     """The least probability of one of these languages."""
     characters: int = 0
     """Only so many from the beginning are looked at. 0: all."""
+    measure_from: float = 0.0
+    """Pages whose languages to keep are all less likely than this are measured no further: the threshold can be moved
+    above it without measuring anything again. 0: every page is measured."""
 
 
 @dataclass(frozen=True)
@@ -260,15 +263,16 @@ def measured_by(recipe: Recipe) -> dict[str, Any]:
     stage is made ready (`tools.py`), not here.
     """
     language = to_dict(recipe.language)
-    for name in ("keep", "threshold"):
-        del language[name]
+    del language["threshold"]
+    if not recipe.language.measure_from:
+        del language["keep"]
     return {
         "measures": MEASURES,
         "records": to_dict(recipe.records),
         "urls": recipe.urls.lists,
         "soft_words": recipe.urls.soft_words,
         "extract": to_dict(recipe.extract),
-        "language": language | {"keep": list(recipe.language.keep)},
+        "language": language,
         "c4": recipe.c4.on,
         "classifier": [recipe.classifier.model, recipe.classifier.label],
         "decontaminate": [list(recipe.decontaminate.files), recipe.decontaminate.n],

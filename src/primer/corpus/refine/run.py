@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -46,6 +47,8 @@ def run(plan: Plan, processes: int, progress: Progress = lambda job, done, total
             if left:
                 blamed = Blamed(plan.folder(job))
                 workers.run(job, left, blamed.of, blamed.add)
+    if hasattr(os, "sync"):  # once, for everything
+        os.sync()
     plan.store.forget({plan.folder(job) for job in JOBS})
     return outcome
 

@@ -109,24 +109,28 @@ def measured(batch: Batch, tools: Tools) -> Batch:
     import numpy as np
     import pyarrow as pa
 
-    texts = batch["text"].to_pylist()
-    values = np.full((len(texts), len(COLUMNS)), np.nan)
-    clean: list[str | None] = []
-    words: list[int | None] = []
-    for row, text in enumerate(texts):
-        if text is None:
-            clean.append(None)
-            words.append(None)
-            continue
-        found = tools.measurer.measure(text)
-        values[row] = found.values
-        clean.append(found.text if found.text != text else None)
-        words.append(len(text.split()))
-    present = np.array([text is None for text in texts], dtype=bool)
+    rows = list(_rows(batch, "text", "languages", "scores"))
+    values = np.full((len(rows), len(COLUMNS)), np.nan)
+    unmeasured = np.ones(len(rows), dtype=bool)
+    clean: list[str | None] = [None] * len(rows)
+    for row, (text, names, scores) in enumerate(rows):
+        if text is not None and _is_measured(names, scores, tools):
+            found = tools.measurer.measure(text)
+            values[row], unmeasured[row] = found.values, False
+            clean[row] = found.text if found.text != text else None
     for number, name in enumerate(COLUMNS):
-        batch = batch.append_column(name, pa.array(values[:, number], pa.float64(), mask=present))
+        batch = batch.append_column(name, pa.array(values[:, number], pa.float64(), mask=unmeasured))
     batch = _with(batch, "clean", "large_string", clean)
+    words = [None if text is None else len(text.split()) for text, *_ in rows]
     return _with(batch, "words", "int64", words)
+
+
+def _is_measured(names: list[str] | None, scores: list[float] | None, tools: Tools) -> bool:
+    """Whether one of the languages to keep is likely enough for the page to be worth its statistics."""
+    keep, least = tools.recipe.language.keep, tools.recipe.language.measure_from
+    if not keep or not least or names is None or scores is None:
+        return True
+    return any(score >= least for name, score in zip(names, scores, strict=True) if name in keep)
 
 
 def _rows(batch: Batch, *names: str) -> Iterator[tuple[Any, ...]]:

@@ -5,6 +5,8 @@
     kept/  dropped/<stage>/       Parquet: what is left, and what is not, with the reason
     report.html  report.json
 
+Nothing of it waits for the disk: what a power cut tears has a checksum in its receipt, or has none, and is made again.
+
 A job's key is a hash of all that decides what it makes, that of the job before it included. A receipt holds the key
 and the SHA-256 of every file that the task wrote; a task whose receipt fits is not done again.
 """
@@ -72,7 +74,7 @@ class Store:
         path = self.folder(job, key) / f"{task}.json"
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, seal(fields))
+            write_atomically(path, seal(fields), durable=False)
 
     def forget(self, keep: set[Path]) -> None:
         """Remove what jobs of other thresholds made; measurements, which are dear, stay."""
@@ -87,7 +89,7 @@ def parquet_file(path: Path) -> Iterator[tuple[Callable[[Any], None], dict[Path,
     import pyarrow.parquet as pq
 
     digest: dict[Path, str] = {}
-    with replacing(path) as file:
+    with replacing(path, durable=False) as file:
         writer: Any = None
 
         def write(table: Any) -> None:

@@ -1,6 +1,6 @@
 """Sets of characters on which FineWeb's filters decide, as Unicode code points.
 
-Both sets are those of datatrove 0.10.1 (`utils/text.py`), which tests/corpus/text/test_characters.py compares one by one.
+Both sets are those of datatrove 0.10.1 (utils/text.py); tests/corpus/text/test_characters.py compares them.
 """
 
 from __future__ import annotations

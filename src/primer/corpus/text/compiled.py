@@ -1,8 +1,9 @@
-"""All statistics of `statistics.py` in one pass over a page, compiled by numba: some hundred times as fast.
+"""All statistics of `statistics.py` in one pass over a page, compiled by numba: about a hundred times as fast.
 
 What takes long in Python is to split a page into words and to compare them. Pages repeat their chunks (what stands
-between white space), so each different chunk is split once and remembered as numbers; a page is then a row of numbers, and
-n-grams and lines are compared by hashes of 64 bits (`compiled_text.py` and `compiled_ngrams.py` say how sure that is).
+between white space), so each different chunk is split once and remembered as numbers; a page is then a row of numbers,
+and n-grams and lines are compared by hashes of 64 bits (`compiled_text.py` and `compiled_ngrams.py` say how sure that
+is).
 The numbers of a page do not depend on the pages before it.
 """
 
@@ -24,10 +25,12 @@ from primer.corpus.text.compiled_c4 import (
 from primer.corpus.text.compiled_ngrams import kinds_of_words, repetitions, words_of
 from primer.corpus.text.compiled_table import CHUNKS, WORDS, ChunkTable, code_points
 from primer.corpus.text.compiled_text import kinds_of_characters, look_up, marks, read, repeated_lines, shape
-from primer.corpus.text.statistics import SHORT_LINE, LineRules, Measured, Split, ratio
+from primer.corpus.text.statistics import FINEWEB_LINES, SHORT_LINE, LineRules, Measured, Split, ratio
 
 Chunks = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Starts, ends and hashes."""
+Words = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+"""What `words_of` says."""
 ENCODING = ("utf-32-le", "surrogatepass")
 TERMINAL_CODES = np.array(sorted(map(ord, TERMINAL)), np.uint32)
 
@@ -41,7 +44,7 @@ class Measurer:
     def __init__(
         self,
         split_chunk: Split,
-        rules: LineRules = LineRules(),
+        rules: LineRules = FINEWEB_LINES,
         *,
         chunks: int = CHUNKS,
         words: int = WORDS,
@@ -59,13 +62,16 @@ class Measurer:
         """What `statistics.measure` says of the text."""
         self._table.make_room()
         codes = code_points(text)
-        chunks, first, words, position, flags, word = self._read(codes, text)
+        chunks, first, (words, position, flags, word) = self._read(codes, text)
         left, begin, finish, kept, fates, seen, foremost, cited = keep(
             codes, chunks, first, self._digits, self._rules
         )
-        gopher = _repetition(codes, chunks, words, position) + _quality(codes, chunks, first, position, flags)
+        gopher = (
+            *_repetition(codes, chunks, words, position),
+            *_quality(codes, chunks, first, position, flags),
+        )
         if cited:
-            chunks, _, _, _, flags, word = self._read(left, left.tobytes().decode(*ENCODING))
+            chunks, _, (_, _, flags, word) = self._read(left, left.tobytes().decode(*ENCODING))
             origin = np.arange(len(word) - 1, dtype=np.int64)
         else:
             chunks, origin = moved(chunks, first, begin, kept)
@@ -75,18 +81,17 @@ class Measurer:
         values = (*gopher, *condemned, count, *fineweb, len(first) - 1, *fates.tolist())
         return Measured(np.array(values, np.float64), text_left, len(words), words_left)
 
-    def _read(self, codes: np.ndarray, text: str) -> tuple[Chunks, np.ndarray, *tuple[np.ndarray, ...]]:
+    def _read(self, codes: np.ndarray, text: str) -> tuple[Chunks, np.ndarray, Words]:
         """The chunks, the first one of each line, and what `words_of` says; chunks that are new are entered."""
         table = self._table
-        *chunks, first = read(codes, self._kinds)
-        starts, ends, hashes = chunks
+        starts, ends, hashes, first = read(codes, self._kinds)
         values = np.empty(len(hashes), np.uint64)
         if look_up(hashes, values, table.places):
             places = np.flatnonzero(values == 0)
             new, once = np.unique(hashes[places], return_index=True)
             table.add(new, [text[starts[i] : ends[i]] for i in places[once]])
             look_up(hashes, values, table.places)
-        return (starts, ends, hashes), first, *words_of(values, table.rows)
+        return (starts, ends, hashes), first, words_of(values, table.rows)
 
 
 def _repetition(

@@ -152,18 +152,18 @@ def ends_well(codes: Any, start: int, end: int) -> bool:
     last = codes[end - 1]
     if last == LINE_DOT and end - start > 2 and codes[end - 2] == LINE_DOT and codes[end - 3] == LINE_DOT:
         return False
+    ends = False
     for c in FINALS:
-        if c == last:
-            return True
-    return False
+        ends |= c == last
+    return ends
 
 
 @compiled
 def keep(codes: Any, chunks: Any, first: Any, digits: Any, rules: Any) -> Any:
     """C4's rules for every line; rules: (terminal punctuation, least words, longest word).
 
-    (text of the kept lines, start and end of each there, number of each, fates, phrases that condemn: bits of those that
-    occur, and the bits on the first such line, whether citations went).
+    (text of the kept lines, start and end of each there, number of each, fates, bits of phrases that condemn a page,
+    those on the first line that has one, whether citations went).
     """
     terminal, least, longest = rules
     starts, ends, _ = chunks
@@ -228,7 +228,9 @@ def moved(chunks: Any, first: Any, begin: Any, kept: Any) -> Any:
 
 @compiled
 def sentences(codes: Any, chunks: Any, origin: Any, begin: Any, finish: Any, flags: Any, word: Any) -> Any:
-    """`statistics.count_sentences` of all lines together, and their words. Chunk i has the flags from word[origin[i]] on."""
+    """`statistics.count_sentences` of all lines together, and their words; the flags of chunk i's words begin at
+    word[origin[i]].
+    """
     starts, ends, _ = chunks
     total = words = chunk = 0
     for line in range(len(begin)):

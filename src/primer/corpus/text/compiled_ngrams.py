@@ -1,11 +1,11 @@
 """Words of a text that repeat what came before, compiled by numba.
 
-Whether words stand together as they did before is asked of polynomials over their characters (Karp and Rabin 1987), which
-are known of a concatenation from those of its parts, so that ("-", "--") equals ("--", "-") as it must, and of any n words
-from two prefixes of the text. There are two of them. The quick one, modulo 2**64, finds candidates; alone it could be
-deceived (any two long stretches of the Thue–Morse sequence are equal to it). The other one, modulo the prime 2**61 - 1,
-confirms: different words that are equal in both are to be expected once in 2**61 pairs at the very most, that is in a page
-of 2,500 words once in 10^11 pages, and then one of its statistics is wrong by these words' characters.
+Whether words stand together as they did before is asked of polynomials over their characters (Karp and Rabin 1987):
+that of a concatenation is known from those of its parts, so that ("-", "--") equals ("--", "-") as it must, and that of
+any n words from two prefixes of the text. There are two. The quick one, modulo 2**64, finds candidates; alone it
+could be deceived (two long stretches of the Thue–Morse sequence are equal to it). The exact one, modulo the prime
+2**61 - 1, confirms. Different words that are equal in it are to be expected once in 2**61 pairs, in a page of 2,500
+words once in 10^11 pages, and then one of its statistics is wrong by these words' characters.
 
 numba keeps compiled code on disk by the file of the function that is called: kernels call no kernel of another file.
 """
@@ -103,7 +103,7 @@ def words_of(values: Any, table: Any) -> Any:
     count = 0
     for chunk in range(len(values)):
         chunk_first[chunk] = count
-        count += np.int64(values[chunk] & COUNT)
+        count += int(values[chunk] & COUNT)
     chunk_first[len(values)] = count
     words, position, flags = (
         np.empty((count, 2), np.uint64),
@@ -112,11 +112,11 @@ def words_of(values: Any, table: Any) -> Any:
     )
     i = characters = 0
     for value in values:
-        row = np.int64(value >> COUNT_BITS)
-        for k in range(row, row + np.int64(value & COUNT)):
+        row = int(value >> COUNT_BITS)
+        for k in range(row, row + int(value & COUNT)):
             words[i, 0], words[i, 1] = table[k, 0], table[k, 1]
             position[i] = characters
-            characters += np.int64(table[k, 2] >> LENGTH)
+            characters += int(table[k, 2] >> LENGTH)
             flags[i] = table[k, 2] & FLAGS
             i += 1
     position[count] = characters
@@ -159,8 +159,8 @@ def place_of(keys: Any, key: Any, shift: Any) -> Any:
 def number_grams(
     grams: Any, candidates: Any, few: int, numbers: Any, keys: Any, names: Any, shift: Any
 ) -> Any:
-    """Numbers the grams at the first few candidate places by their first occurrence: (where each begins first, how often
-    it comes, how many there are).
+    """Numbers the grams at the first few candidate places by their first occurrence: (where each begins first, how
+    often it comes, how many there are).
 
     What is new is entered without a branch: which gram was seen before cannot be foretold, least of all by a processor.
     """
@@ -184,8 +184,8 @@ def number_grams(
 def tops(words: Any, position: Any, keys: Any, names: Any, shift: Any, found: Any) -> None:
     """`statistics.top_n_gram` for 2, 3 and 4: characters of the most frequent words and their blanks, times how often.
 
-    Three words come twice only if their first two and their last two do, so few need to be counted; if none comes twice,
-    the first three words are the most frequent.
+    Three words come twice only if their first two and their last two do, so few need to be counted; if none comes
+    twice, the first three words are the most frequent.
     """
     size = len(words)
     grams, numbers, candidates = np.empty(size, np.uint64), np.empty(size, np.int64), np.empty(size, np.int64)
@@ -249,10 +249,10 @@ def duplicated(words: Any, position: Any, prefix: Any, n: int, keys: Any, places
         grams[i] = gram if gram else ONE
     fill(keys, ZERO)
     mask = np.uint64(len(keys) - 1)
-    characters = i = np.int64(0)
+    characters = i = int(position[0])  # a literal 0 has a type of its own, and numba would compile twice
     while i < size:
         place = place_of(keys, grams[i], shift)
-        while keys[place] and not confirmed(words, position, i, np.int64(places[place]), n):
+        while keys[place] and not confirmed(words, position, i, int(places[place]), n):
             place = (place + ONE) & mask
             while keys[place] and keys[place] != grams[i]:
                 place = (place + ONE) & mask

@@ -89,7 +89,7 @@ def find(table: Any, key: Any) -> int:
     place = key & mask
     while table[place, 0] and table[place, 0] != key:
         place = (place + ONE) & mask
-    return np.int64(place)
+    return int(place)
 
 
 @compiled
@@ -167,7 +167,7 @@ def span_hash(codes: Any, chunks: Any, a: int, b: int, start: int, end: int) -> 
 
 @compiled
 def duplicates(codes: Any, chunks: Any, spans: Any, count: int) -> Any:
-    """(how many spans came before, their characters); spans: (starts, ends, first chunks), one more first than spans."""
+    """(how many spans came before, their characters); spans: (starts, ends, first chunks and the end)."""
     starts, ends, first = spans
     places = 16
     while places < 2 * count:
@@ -235,7 +235,7 @@ def marks(codes: Any, chunks: Any, first: Any) -> Any:
     for line in range(len(first) - 1):
         if first[line] < first[line + 1]:
             head = codes[starts[first[line]]]
-            bullets += head == BULLET or head == MINUS
+            bullets += head in (BULLET, MINUS)
             i = ends[first[line + 1] - 1]
             dotted = i > 2 and codes[i - 1] == DOT and codes[i - 2] == DOT and codes[i - 3] == DOT
             final += codes[i - 1] == ELLIPSIS or dotted

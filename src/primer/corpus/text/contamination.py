@@ -1,8 +1,8 @@
-"""Text of evaluations does not belong into a training set: where a text has n successive words in common with an item.
+"""Text of evaluations does not belong into a training set: finds n successive words that stand in an item, too.
 
-GPT-3's training set was searched so (Brown et al. 2020, arXiv:2005.14165, appendix C), with n = 13; where its authors let
-n vary they let it be 8 at least, because shorter overlaps were spurious. An item with fewer than n words counts when the
-whole of it is found, as there; one with fewer than 8 is too common, and is not searched.
+GPT-3's training set was searched so (Brown et al. 2020, arXiv:2005.14165, appendix C), with n = 13; where its authors
+let n vary they let it be 8 at least, because shorter overlaps were spurious. An item with fewer than n words counts
+when the whole of it is found, as there; one with fewer than 8 is too common, and is not searched.
 
 Words are compared as `contamination_words.py` says. The n-grams of a text are looked up by a 64-bit hash, and what is
 found is compared with the item word by word: nothing is found that is not there. And nothing is missed that is, since
@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,8 @@ from numpy.typing import NDArray
 from primer.assets import reading, seal, sha256_of, unseal, whole_folder
 from primer.corpus.text.contamination_grams import Grams, Words
 from primer.corpus.text.contamination_items import read_items
-from primer.corpus.text.contamination_words import Word, hashes, words
-from primer.errors import DataError, UsageError
+from primer.corpus.text.contamination_words import Word, words
+from primer.errors import DataError, UsageError, missing_extra
 
 N = 13
 LEAST_WORDS = 8
@@ -75,7 +76,8 @@ class Index:
         if n < 1 or not files:
             raise UsageError("there is nothing to look for", hint="a file of evaluations, and n of 1 or more")
         names, least = _names(files), min(n, LEAST_WORDS)
-        found: list[list[str]] = []
+        reader = _reader()
+        found: list[tuple[list[str], NDArray[np.uint64]]] = []
         origins: list[tuple[int, int]] = []
         total = 0
         for file, path in enumerate(files):
@@ -83,7 +85,7 @@ class Index:
                 total += 1
                 said = [word.text for word in words(text)]
                 if len(said) >= least:
-                    found.append(said)
+                    found.append((said, reader.read(text)))
                     origins.append((file, number))
         if not found:
             raise DataError(
@@ -98,8 +100,8 @@ class Index:
 
     def find(self, text: str) -> list[Find]:
         """Every stretch that stands in an item too, from left to right; those of one item that overlap are joined."""
-        found = hashes(text)
-        hits = [(grams, grams.among(found)) for grams in (self.grams, self.whole)]
+        hashes = _reader().read(text)
+        hits = [(grams, grams.among(hashes)) for grams in (self.grams, self.whole)]
         if not any(places for _, places in hits):
             return []
         said = words(text)
@@ -112,7 +114,7 @@ class Index:
         for place, starts in places:
             for start in starts:
                 item = int(np.searchsorted(self.places[:, 0], start, side="right")) - 1
-                count = grams.size if grams is self.grams else self._length(item)
+                count = self.n if grams is self.grams else self._length(item)
                 here = said[place : place + count]
                 if len(here) == count and self._reads(start, " ".join(word.text for word in here)):
                     yield Find(self._name(item), here[0].start, here[-1].end)
@@ -135,7 +137,7 @@ class Index:
 
     def save(self, path: Path) -> None:
         """Write it as a folder of .npy files and a sealed index.json. UsageError where something is at `path`."""
-        arrays = {
+        arrays: dict[str, NDArray[Any]] = {
             "places": self.places,
             "words": self.words,
             "grams": self.grams.hashes,
@@ -190,8 +192,18 @@ class Index:
         return Index, tuple(getattr(self, field.name) for field in fields(self))
 
 
+@cache
+def _reader() -> Any:
+    """A `compiled_contamination.Reader`. SurroundingsError where numba is missing."""
+    try:
+        from primer.corpus.text.compiled_contamination import Reader
+    except ImportError as error:
+        raise missing_extra("numba", "corpus") from error
+    return Reader()
+
+
 def mask(text: str, finds: Iterable[Find], mark: str = MARK) -> str:
-    """The text with `mark` (or nothing, for "") in place of each stretch that was found; stretches that overlap get one.
+    """The text with `mark` (or nothing, for "") in place of each stretch that was found, and of those that overlap.
 
     >>> mask("So: to be or not to be!", [Find("hamlet.txt:1", 4, 22)])
     'So: …!'

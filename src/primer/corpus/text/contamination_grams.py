@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from primer.corpus.text.contamination_words import word_hash
-
 BASE = 0x9E3779B97F4A7C15
 INVERSE = pow(BASE, -1, 1 << 64)
+BYTE, BIT = np.uint64(3), np.uint64(7)
+"""The byte of a bit, as a shift, and its place there, as a mask."""
 NAMED = 8
 """Words that stand in more places than this, as a prompt does that all items share, are kept with the first of them."""
 
@@ -31,12 +32,29 @@ class Grams:
         if not len(self.hashes) or len(words) < self.size:
             return []
         grams = gram_hashes(words, self.size)
+        bits, shift = self._filter
+        top = grams >> shift
+        likely = np.flatnonzero(bits[top >> BYTE] >> (top & BIT).astype(np.uint8) & 1)
+        grams = grams[likely]
         first = np.searchsorted(self.hashes, grams)
-        hits = np.flatnonzero(self.hashes.take(first, mode="clip") == grams)
-        last = np.searchsorted(self.hashes, grams[hits], side="right")
+        last = np.searchsorted(self.hashes, grams, side="right")
         return [
-            (int(hit), self.where[first[hit] : stop].tolist()) for hit, stop in zip(hits, last, strict=True)
+            (int(place), self.where[start:stop].tolist())
+            for place, start, stop in zip(likely, first, last, strict=True)
+            if start < stop
         ]
+
+    @cached_property
+    def _filter(self) -> tuple[NDArray[np.uint8], np.uint64]:
+        """(a bit for each beginning of a hash: whether any begins so, how far to shift); 15 of 16 other hashes stop here.
+
+        To search among all hashes takes five times as long. 2 to 4 bytes for each.
+        """
+        length = (16 * len(self.hashes)).bit_length()
+        shift = np.uint64(64 - length)
+        begun = np.zeros(1 << length, np.bool_)
+        begun[self.hashes >> shift] = True
+        return np.packbits(begun, bitorder="little"), shift
 
 
 @dataclass(frozen=True)
@@ -52,16 +70,15 @@ class Words:
     """The item of each word, ascending."""
 
     @staticmethod
-    def of(items: Sequence[Sequence[str]]) -> Words:
-        """Of items that have at least one word each."""
-        text = np.frombuffer("".join(f"{' '.join(item)}\n" for item in items).encode(), np.uint8)
+    def of(items: Sequence[tuple[Sequence[str], NDArray[np.uint64]]]) -> Words:
+        """Of items that have at least one word each: their words, and the hashes of these."""
+        text = np.frombuffer("".join(f"{' '.join(said)}\n" for said, _ in items).encode(), np.uint8)
         ends = np.flatnonzero((text == ord(" ")) | (text == ord("\n")))
-        known = {word: word_hash(word) for item in items for word in item}
         return Words(
             text,
             np.concatenate([np.zeros(1, np.int64), ends[:-1] + 1]),
-            np.frombuffer(b"".join(known[word] for item in items for word in item), "<u8"),
-            np.repeat(np.arange(len(items)), [len(item) for item in items]),
+            np.concatenate([hashes for _, hashes in items]),
+            np.repeat(np.arange(len(items)), [len(said) for said, _ in items]),
         )
 
     def grams(self, size: int) -> Grams:

@@ -30,8 +30,8 @@ def read_items(path: Path) -> Iterator[tuple[int, str]]:
     """(number, text) of each item of a file, numbered from 1.
 
     .jsonl (packed or not): a line is an item, numbered by its line. .json: an element of the list, or of the longest
-    list in the object, else the whole. .txt and .md: a paragraph, or a line where no line is blank. Raises DataError for
-    anything else.
+    list in the object, else the whole. .txt and .md: a paragraph, or a line where no line is blank. DataError for any
+    other file.
     """
     require_regular(path)
     suffix = unpacked_suffix(path)
@@ -83,7 +83,7 @@ def _strings(value: Any) -> Iterator[str]:
         if isinstance(value, str):
             yield value
         elif isinstance(value, Mapping):
-            waiting += reversed(value.values())
+            waiting += reversed(list(value.values()))
         elif isinstance(value, list):
             waiting += reversed(value)
 

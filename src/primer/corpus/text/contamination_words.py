@@ -1,9 +1,9 @@
 """Words as decontamination compares them: alike whatever the capitals, punctuation, accents and white space.
 
-They are those of `duplicates.simplify`, which for ASCII are exactly its words, with three additions so that a crawl's
-typography hides nothing: whatever is no letter, mark or digit parts words (simplify keeps ‘ and ‐ and €), invisible
-characters (soft hyphens, joiners) vanish, and letters are case-folded (ß is ss). And a run of numbers is one number:
-"1,000", "1 000" and "1000" are the same, and a table of numbers is not taken for another one.
+For ASCII they are those of `duplicates.simplify`. Beyond that, so that a crawl's typography hides nothing, whatever
+is no letter, mark or digit parts words (simplify keeps ‘ and ‐ and €), invisible characters (soft hyphens, joiners)
+vanish, and letters are case-folded (ß is ss). And numbers in a row are one number: "1,000", "1 000" and "1000" are
+the same, and one table of numbers is not taken for another.
 
 Scripts without spaces between words (Chinese, Japanese, Thai) have few words here, and are hardly ever found.
 """
@@ -12,24 +12,18 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from hashlib import blake2b
 from typing import NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
 
 from primer.corpus.duplicates.simplify import simplify
 
 NUMBER = "0"
 """What simplify makes of every number."""
-CACHED_CHUNKS, CACHED_LENGTH = 1 << 16, 32
-"""So many chunks of so many characters at most are remembered, in some 15 MB; then all are forgotten."""
+INSIDE_NUMBERS = ".,\u060c\u066b\u2396\u2397\u2398"
+"""What may stand between two digits of a number: simplify's, too."""
 ZERO_WIDTH_SPACE = "\u200b"
 
-_INSIDE_NUMBERS = ".,\u060c\u066b\u2396\u2397\u2398"
-"""What may stand between two digits of a number: simplify's, too."""
-_WORD = re.compile(rf"(?:\d+(?:[{_INSIDE_NUMBERS}]\d+)?|[^ {_INSIDE_NUMBERS}])+")
-_CHUNK = re.compile(r"\S+")
+_WORD = re.compile(rf"(?:\d+(?:[{INSIDE_NUMBERS}]\d+)?|[^ {INSIDE_NUMBERS}])+")
+_NUMBERS = re.compile(rf"\d+(?:[{INSIDE_NUMBERS}]\d+)*")
 
 
 class Word(NamedTuple):
@@ -40,87 +34,50 @@ class Word(NamedTuple):
     end: int
 
 
-class _Parting(dict[int, int | str]):
-    """For `str.translate`: what stands in no word becomes a space, so that every character keeps its place."""
+def parts(character: str) -> bool:
+    """Whether it separates words."""
+    category = unicodedata.category(character)
+    return category[0] not in "LMN" and (category != "Cf" or character == ZERO_WIDTH_SPACE)
+
+
+def folded(character: str) -> str:
+    """What is compared of a character that parts no words: its letters in lower case without marks, maybe nothing."""
+    return "" if unicodedata.category(character) == "Cf" else simplify(character).casefold()
+
+
+class _Parted(dict[int, int | str]):
+    """For `str.translate`: what parts words becomes a space, and every character keeps its place."""
 
     def __missing__(self, code: int) -> int | str:
         character = chr(code)
-        kept = unicodedata.category(character)[0] in "LMN" or character in _INSIDE_NUMBERS or _invisible(code)
-        self[code] = code if kept else " "
+        self[code] = " " if parts(character) and character not in INSIDE_NUMBERS else code
         return self[code]
 
 
-class _Vanishing(dict[int, int | None]):
-    """For `str.translate`: without invisible characters."""
+class _Folded(dict[int, int | str]):
+    """For `str.translate`: all but numbers folded."""
 
-    def __missing__(self, code: int) -> int | None:
-        self[code] = None if _invisible(code) else code
+    def __missing__(self, code: int) -> int | str:
+        character = chr(code)
+        self[code] = code if character.isdecimal() or character in INSIDE_NUMBERS else folded(character)
         return self[code]
 
 
-def _invisible(code: int) -> bool:
-    return unicodedata.category(chr(code)) == "Cf" and chr(code) != ZERO_WIDTH_SPACE
-
-
-_parting, _vanishing = _Parting(), _Vanishing()
-
-
-def split_chunk(chunk: str, offset: int = 0) -> list[Word]:
-    """The words of a text without white space, placed as if `offset` characters were before it.
-
-    >>> [tuple(word) for word in split_chunk("(Zoë’s 1.5)".replace(" ", "/"))]
-    [('zoe', 1, 4), ('s', 5, 6), ('0', 7, 10)]
-    """
-    found = []
-    for match in _WORD.finditer(chunk.translate(_parting)):
-        start, end = match.span()
-        piece = match[0] if chunk.isascii() else match[0].translate(_vanishing)
-        words = simplify(piece).casefold().split()
-        found += [Word(word, offset + start, offset + end) for word in words]
-    return found
+_parted, _folded = _Parted(), _Folded()
 
 
 def words(text: str) -> list[Word]:
-    """The words of a text and their places; a run of numbers is one word, from its first digit to its last.
+    """The words of a text and their places; numbers in a row are one, from the first digit to the last.
 
-    >>> [word.text for word in words("In 1,000 2.5 -mile walks")]
-    ['in', '0', 'mile', 'walks']
+    >>> [tuple(word) for word in words("Zoë’s 1,000 2.5 -mile walks")]
+    [('zoe', 0, 3), ('s', 4, 5), ('0', 6, 15), ('mile', 17, 21), ('walks', 22, 27)]
     """
     found: list[Word] = []
-    for match in _CHUNK.finditer(text):
-        for word in split_chunk(match[0], match.start()):
-            if word.text == NUMBER and found and found[-1].text == NUMBER:
-                found[-1] = found[-1]._replace(end=word.end)
-            else:
-                found.append(word)
+    for match in _WORD.finditer(text.translate(_parted)):
+        word = _NUMBERS.sub(NUMBER, match[0].translate(_folded))
+        start, end = match.span()
+        if word == NUMBER and found and found[-1].text == NUMBER:
+            found[-1] = found[-1]._replace(end=end)
+        elif word:
+            found.append(Word(word, start, end))
     return found
-
-
-def word_hash(word: str) -> bytes:
-    """8 bytes of BLAKE2b, the same on every machine."""
-    return blake2b(word.encode(), digest_size=8).digest()
-
-
-class _Remembered(dict[str, bytes]):
-    """Of chunks, the hashes of their words one after the other."""
-
-    def __missing__(self, chunk: str) -> bytes:
-        hashes = b"".join(word_hash(word.text) for word in split_chunk(chunk))
-        if len(chunk) <= CACHED_LENGTH:
-            self[chunk] = hashes
-        return hashes
-
-
-_remembered = _Remembered()
-_NUMBER_HASH = np.frombuffer(word_hash(NUMBER), "<u8")[0]
-
-
-def hashes(text: str) -> NDArray[np.uint64]:
-    """(W,) the hash of each of `words(text)`: without their places, some ten times as fast for chunks that are known."""
-    if len(_remembered) >= CACHED_CHUNKS:
-        _remembered.clear()
-    found = np.frombuffer(b"".join(map(_remembered.__getitem__, text.split())), "<u8")
-    number = found == _NUMBER_HASH
-    number[1:] &= number[:-1].copy()
-    number[:1] = False
-    return found[~number].astype(np.uint64, copy=False)

@@ -76,6 +76,9 @@ class LineRules:
     max_word_length: int = 1000
 
 
+FINEWEB_LINES = LineRules()
+
+
 @dataclass(frozen=True)
 class Lines:
     """What became of a page's lines, each counted under the first reason that held."""
@@ -294,7 +297,7 @@ class Line:
     curly_bracket: bool = False
 
 
-def judge(raw: str, rules: LineRules = LineRules()) -> Line:
+def judge(raw: str, rules: LineRules = FINEWEB_LINES) -> Line:
     """C4's rules for a line, in datatrove's order: a rule is only asked about lines that passed those before it.
 
     Words are counted before citations ("[1]", "[citation needed]") go, punctuation is looked for thereafter.
@@ -315,7 +318,7 @@ def judge(raw: str, rules: LineRules = LineRules()) -> Line:
     return Line(line, "policy" if policy else "kept", lorem_ipsum, "{" in line)
 
 
-def c4(text: str, split: Split, rules: LineRules = LineRules()) -> C4:
+def c4(text: str, split: Split, rules: LineRules = FINEWEB_LINES) -> C4:
     """C4's statistics (section 2.2): a page needs 5 sentences on the lines that are kept, and no line of "lorem ipsum"
     or with a curly bracket. A kept line has 3 words, none longer than 1,000 characters, and mentions neither javascript
     nor cookies nor policies. (C4's own script, c4_utils.py, says 3 sentences and lines of 5 words.)
@@ -366,7 +369,7 @@ def measured(
     return Measured(values, page.text, all_words, words_left)
 
 
-def measure(text: str, split: Split, rules: LineRules = LineRules()) -> Measured:
+def measure(text: str, split: Split, rules: LineRules = FINEWEB_LINES) -> Measured:
     """All statistics of a text: Gopher's of it whole, C4's of its lines, FineWeb's of the lines that are left."""
     words = chunk_words(text, split)
     page = c4(text, split, rules)
