@@ -127,7 +127,7 @@ class Ablation:
         from primer.corpus.refine.kept import Corpus
         from primer.corpus.refine.run import run
         from primer.data.prepare_corpus import Settings, prepare_corpus
-        from primer.data.shards import TOKENIZER, ShardDirectory
+        from primer.data.shards import TOKENIZER
         from primer.device import cores
 
         folder = self.place()

@@ -70,6 +70,7 @@ _REASONS: dict[str, str] = {
     "near_duplicate": "nearly the text of one that came before",
     "curly_bracket": "a curly bracket is in it",
     "lorem_ipsum": "lorem ipsum is in it",
+    "lines": "lines taken out of pages that go on: too short, about JavaScript, cookies or terms of use; citations",
     "too_few_sentences": "too few sentences are left of it",
     "gopher_short_doc": "too few words",
     "gopher_long_doc": "too many words",

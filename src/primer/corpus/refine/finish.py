@@ -11,6 +11,7 @@ from primer.corpus.refine.select import STAGES, limits
 from primer.corpus.refine.store import annotated, parquet_file, stored
 from primer.corpus.text.pii import Replacer
 
+KEPT_FOLDER = "kept"
 KEPT = (
     "id",
     "source",
@@ -61,17 +62,19 @@ def finish(plan: Plan, task: str) -> tuple[dict[Path, str], dict[str, Any]]:
                 writers[folder], digest = stack.enter_context(parquet_file(path))
                 digests.append(digest)
             if rows:
-                writers[folder](_table(rows, KEPT if folder == "kept" else DROPPED))
+                writers[folder](_table(rows, KEPT if folder == KEPT_FOLDER else DROPPED))
 
         number = 0
         decisions = stored(plan.folder("select") / f"{task}.parquet")
         for table, decided in zip(annotated(plan, task), decisions, strict=True):
             sorted_rows: dict[str, list[dict[str, Any]]] = {}
             for row, decision in zip(table.to_pylist(), decided.to_pylist(), strict=True):
-                folder, done = _place(row, decision, copies.get(number), replacer)
-                done["value"] = row.get(column_of.get((row["stage"], row["reason"]), ""))
-                tally.add(done)
-                sorted_rows.setdefault(folder, []).append(done)
+                folder = _place(row, decision, copies.get(number))
+                row["value"] = row.get(column_of.get((row["stage"], row["reason"]), ""))
+                tally.add(row)
+                if folder == KEPT_FOLDER:
+                    row["text"], row["pii"] = replacer.replace(row["text"], row["id"])
+                sorted_rows.setdefault(folder, []).append(row)
                 number += 1
             for folder in sorted(sorted_rows):
                 write(folder, sorted_rows[folder])
@@ -83,16 +86,17 @@ def finish(plan: Plan, task: str) -> tuple[dict[Path, str], dict[str, Any]]:
 
 def _sweep(plan: Plan, task: str, files: dict[Path, str]) -> None:
     """Files of the same unit that other thresholds had made."""
-    for folder in ("kept", *(f"dropped/{stage}" for stage in STAGES)):
+    for folder in (KEPT_FOLDER, *(f"dropped/{stage}" for stage in STAGES)):
         path = plan.out / folder / f"{task}.parquet"
         if path not in files:
             path.unlink(missing_ok=True)
 
 
-def _place(
-    row: dict[str, Any], decision: dict[str, Any], copy: dict[str, Any] | None, replacer: Replacer
-) -> tuple[str, dict[str, Any]]:
-    """(folder, row as it is written there)."""
+def _place(row: dict[str, Any], decision: dict[str, Any], copy: dict[str, Any] | None) -> str:
+    """Complete a row in place, and say which folder it goes to.
+
+    Its text becomes what the rule saw that dropped it: from FineWeb's rules on, what C4's left.
+    """
     languages, scores = row["languages"] or [], row["scores"] or []
     row["language"] = languages[0] if languages else None
     row["language_score"] = scores[0] if scores else None
@@ -102,13 +106,12 @@ def _place(
         if copy["reason"]:
             stage, reason = "dedup", copy["reason"]
     row["stage"], row["reason"] = stage, reason
-    text = row["text"] or ""
-    if stage is None:
-        text = row["clean"] if row["clean"] is not None else text
-        row["text"], row["pii"] = replacer.replace(text, row["id"])
-        row["words"] = len(text.split())
-        return "kept", row
-    return f"dropped/{stage}", row
+    row["trimmed"] = 0, 0
+    if row["clean"] is not None and (stage is None or STAGES.index(stage) > STAGES.index("c4")):
+        text, words = row["text"], row["words"]
+        row["text"], row["words"] = row["clean"], len(row["clean"].split())
+        row["trimmed"] = len(text.encode()) - len(row["text"].encode()), words - row["words"]
+    return f"dropped/{stage}" if stage else KEPT_FOLDER
 
 
 def _table(rows: list[dict[str, Any]], names: tuple[str, ...]) -> Any:
@@ -128,8 +131,12 @@ def _table(rows: list[dict[str, Any]], names: tuple[str, ...]) -> Any:
     )
 
 
+LINES = "lines"
+"""The reason under which what C4 takes out of documents that go on is counted: no document, but bytes and words."""
+
+
 class Tally:
-    """Documents, bytes, characters and words by stage and reason; what is kept is under `kept`."""
+    """Documents, bytes of pages, bytes and words of text by stage and reason; what is kept is under `kept`."""
 
     def __init__(self) -> None:
         self.counts: dict[str, dict[str, list[int]]] = {}
@@ -139,15 +146,19 @@ class Tally:
     def add(self, row: dict[str, Any]) -> None:
         """Count one document."""
         stage, reason = row["stage"] or "kept", row["reason"] or "kept"
-        counts = self.counts.setdefault(stage, {}).setdefault(reason, [0, 0, 0, 0])
-        text = row["text"] or ""
-        for place, value in enumerate((1, row["bytes"], len(text.encode()), row["words"] or 0)):
-            counts[place] += value
+        self._count(stage, reason, 1, row["bytes"], len((row["text"] or "").encode()), row["words"] or 0)
+        if any(row["trimmed"]):
+            self._count("c4", LINES, 0, 0, *row["trimmed"])
         for table, name in ((self.languages, row["language"]), (self.domains, _domain(row["url"]))):
             if name:
                 each = table.setdefault(name, [0, 0])
                 each[0] += 1
                 each[1] += stage == "kept"
+
+    def _count(self, stage: str, reason: str, *values: int) -> None:
+        counts = self.counts.setdefault(stage, {}).setdefault(reason, [0] * len(values))
+        for place, value in enumerate(values):
+            counts[place] += value
 
     def plain(self) -> dict[str, Any]:
         """As JSON keeps it."""

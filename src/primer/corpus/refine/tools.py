@@ -66,7 +66,7 @@ class Tools:
     @cached_property
     def measurer(self) -> Any:
         """All statistics of a text."""
-        from primer.corpus.text.compiled import Measurer
+        from primer.corpus.text.measure import measurer
         from primer.corpus.text.words import split_chunk
 
-        return Measurer(split_chunk)
+        return measurer(split_chunk)

@@ -11,6 +11,7 @@ numba keeps compiled code on disk by the file of the function that is called: ke
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
         return njit(nogil=True, error_model="numpy")(function)
 
 
+@cache
 def kinds_of_characters() -> np.ndarray:
     """uint8 by code point up to the last white space there is."""
     kinds = np.zeros(LAST_SPACE + 1, np.uint8)

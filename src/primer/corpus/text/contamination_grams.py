@@ -46,9 +46,9 @@ class Grams:
 
     @cached_property
     def _filter(self) -> tuple[NDArray[np.uint8], np.uint64]:
-        """(a bit for each beginning of a hash: whether any begins so, how far to shift); 15 of 16 other hashes stop here.
+        """(a bit for each beginning of a hash, set where any begins so; how far to shift): 2 to 4 bytes a stretch.
 
-        To search among all hashes takes five times as long. 2 to 4 bytes for each.
+        At least 15 of 16 hashes that are not here stop at it, and to search for all of them takes five times as long.
         """
         length = (16 * len(self.hashes)).bit_length()
         shift = np.uint64(64 - length)
