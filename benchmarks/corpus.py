@@ -24,9 +24,14 @@ from typing import Any
 from receipt import ROOT, write
 
 WARC = "warc/debian-docs-a.warc.gz"
-MEASURED = ("src/primer/corpus", "src/primer/recipes/corpus.py", "src/primer/cli/corpus.py", "benchmarks/corpus.py")
+MEASURED = (
+    "src/primer/corpus",
+    "src/primer/recipes/corpus.py",
+    "src/primer/cli/corpus.py",
+    "benchmarks/corpus.py",
+)
 
-DATATROVE = '''
+DATATROVE = """
 import sys
 from pathlib import Path
 from datatrove.executor import LocalPipelineExecutor
@@ -66,14 +71,19 @@ def main():
 
 if __name__ == "__main__":
     main()
-'''
+"""
 
 
 def measured(command: list[str], environment: dict[str, str]) -> dict[str, float]:
     """Seconds of a command, and the peak memory (MB) of the largest process in it."""
     started = time.perf_counter()
     process = subprocess.Popen(
-        command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+        command,
+        env=environment,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
     )
     os.sched_setaffinity(process.pid, {min(os.sched_getaffinity(0))})
     peak = 0
@@ -83,7 +93,9 @@ def measured(command: list[str], environment: dict[str, str]) -> dict[str, float
     seconds = time.perf_counter() - started
     output, complaint = process.communicate()
     if process.returncode:
-        sys.exit(f"{command[:6]} ended with {process.returncode}:\n{complaint.decode()[-2000:]}{output.decode()[-500:]}")
+        sys.exit(
+            f"{command[:6]} ended with {process.returncode}:\n{complaint.decode()[-2000:]}{output.decode()[-500:]}"
+        )
     return {"seconds": seconds, "peak_mb": peak / 1e6}
 
 
@@ -124,7 +136,9 @@ def commands(python: str, warc: Path, folder: Path) -> dict[str, list[str]]:
 
 def main() -> None:
     """Measure, print, keep."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--python", default=sys.executable)
     parser.add_argument("--pages", type=int, default=1500)
     parser.add_argument("--only", default="datatrove,fineweb,fineweb-fast")
@@ -132,7 +146,12 @@ def main() -> None:
     parser.add_argument("--save", action="store_true")
     options = parser.parse_args()
     warc = Path(os.environ["PRIMER_DATA"]) / WARC
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src"), "HF_HUB_OFFLINE": "1"}
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(ROOT / "src"),
+        "HF_HUB_OFFLINE": "1",
+    }
     figures: dict[str, Any] = {"pages": options.pages}
     with tempfile.TemporaryDirectory() as name:
         for contestant, command in commands(options.python, warc, Path(name)).items():

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from primer.cli.flags import Verb, parse, show_help
 from primer.cli.prepare import duration, politely_stopped
@@ -28,6 +28,13 @@ class RunOptions:
     """The folder to make, or to go on with."""
     jobs: int = 0
     """Processes at once (-j). 0: as many as there are cores."""
+    engine: Literal["processes", "local", "ray", "slurm"] = "processes"
+    """processes: on this machine. local, ray, slurm: datatrove's executors (extra [cluster]), with --out in a folder
+    that all machines see; the result is the same, byte for byte."""
+    slurm_partition: str = ""
+    """Of --engine=slurm, which submits jobs and returns; the same command afterwards makes shards and report."""
+    slurm_time: str = "10:00:00"
+    """The longest that a Slurm task may take."""
     strict: bool = False
     """End with 4 if anything of the input was damaged, after everything else was done."""
     json: bool = False
@@ -123,13 +130,15 @@ def run_recipe(argv: Sequence[str]) -> int:
     options = arguments.options
     recipe = resolve(name, arguments.flags).config
 
-    from primer.recipes.corpus import make_corpus
+    from primer.recipes.corpus import Engine, make_corpus
 
     progress = Progress()
     started = time.monotonic()
     try:
         with politely_stopped():
-            made = make_corpus(recipe, inputs, Path(options.out), options.jobs, progress)
+            slurm = {"partition": options.slurm_partition, "time": options.slurm_time}
+            engine = Engine(options.engine, slurm if options.engine == "slurm" else {})
+            made = make_corpus(recipe, inputs, Path(options.out), options.jobs, progress, engine)
     except KeyboardInterrupt as error:
         number = error.args[0] if error.args else 2
         raise StoppedError(
@@ -137,6 +146,11 @@ def run_recipe(argv: Sequence[str]) -> int:
         ) from error
     finally:
         progress.end()
+    if made is None:
+        print(
+            f"submitted; when the jobs have ended, the same command makes shards and report in {options.out}"
+        )
+        return 0
     seconds = round(time.monotonic() - started, 1)
     found = summary(made, seconds)
     print(json.dumps(found, ensure_ascii=False) if options.json else in_lines(made, found))

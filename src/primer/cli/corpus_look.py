@@ -313,8 +313,8 @@ def diff(argv: Sequence[str]) -> int:
         print(json.dumps(found, ensure_ascii=False))
         return 0
     print(
-        f"{found['both']:,} kept by both, {found['only_one']:,} by {one} alone, {found['only_other']:,} by {other} alone: "
-        f"{found['overlap']:.1%} of what either kept"
+        f"{found['both']:,} kept by both, {found['only_one']:,} by {one} alone, {found['only_other']:,} by {other} "
+        f"alone: {found['overlap']:.1%} of what either kept"
     )
     rows = [("dropped by", "stage", "reason", "documents", "for example")]
     for each in found["reasons"]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from primer.assets import write_atomically, writing
-from primer.corpus.refine.kept import Corpus
+from primer.corpus.refine.kept import Corpus, is_finished
 from primer.corpus.refine.page import page
 from primer.corpus.refine.plan import Plan, make
 from primer.corpus.refine.recipe import Recipe
@@ -40,12 +40,29 @@ class Made:
     report: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Engine:
+    """Who does the jobs: processes here, or one of datatrove's executors, with what its constructor is told."""
+
+    name: Literal["processes", "local", "ray", "slurm"] = "processes"
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+PROCESSES = Engine()
+
+
 def make_corpus(
-    recipe: Recipe, inputs: Sequence[str | Path], out: Path, jobs: int, progress: Progress
-) -> Made:
+    recipe: Recipe,
+    inputs: Sequence[str | Path],
+    out: Path,
+    jobs: int,
+    progress: Progress,
+    engine: Engine = PROCESSES,
+) -> Made | None:
     """Refine the inputs by the recipe, and tokenise what was kept. What is done already is not done again.
 
-    Raises UsageError for a folder that holds something else, DataError where there is nothing to read or nothing left.
+    None where Slurm was given the jobs, and they have not ended. Raises UsageError for a folder that holds something
+    else, DataError where there is nothing to read or nothing left.
     """
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "plan.json").is_file())):
         raise UsageError("something else is here", str(out), "another --out")
@@ -54,6 +71,12 @@ def make_corpus(
         progress(name, done, total, 0)
 
     plan = make(recipe, inputs, out, stage)
+    if engine.name != "processes" and not is_finished(plan):
+        from primer.corpus.refine.engine import launch
+
+        launch(plan, engine.name, jobs or cores(), **engine.options)
+        if engine.name == "slurm":
+            return None
     outcome = run(plan, jobs or cores(), progress)
     tokens = recipe.tokens
     settings = Settings(tokens.tokenizer, tokens.vocabulary, tokens.validation_fraction)

@@ -77,12 +77,13 @@ PARTS = [
     "the", "be", "to", "of", "and", "that", "have", "with", "a", "cat", "naïve", "2024", "漢字", "x" * 41, "𝒳",
     "-", "--", "---", "•", "#", "##", ".", "..", "...", "....", "…", "!", "?", "。", "॥", '"', "'", "{", "１", "\ud800",
     "\x00", "lorem ipsum", "LOREM IPSUM", "lorem", "ipsum", "JavaScript", "javascrİpt", "java[1]script", "use cookies",
-    "uses coo\u212aies", "cookie policy", "Privacy  Policy", "privacy policy", "terms of use", "terms of us", "[1]", "[]",
-    "[12", "[edit]", "[Edit]", "[citation needed]", "[citation", "[٣٤]", "[²]", "[[1]]", "[1][2]", "cat[3].", "]",
+    "uses coo\u212aies", "cookie policy", "Privacy  Policy", "privacy policy", "terms of use", "terms of us",
+    "[1]", "[]", "[12", "[edit]", "[Edit]", "[citation needed]", "[citation", "[٣٤]", "[²]", "[[1]]", "[1][2]",
+    "cat[3].", "]",
 ]  # fmt: skip
 GAPS = [
-    *" " * 5, "", "  ", "\t", "\u00a0", "\u3000", "\n", "\n", "\n\n", "\n\n\n", "\n \n", "\r\n", "\r", "\n\r", "\x0b", "\x0c",
-    "\x1c", "\x1d", "\x1e", "\x1f", "\x85", "\u2028", "\u2029",
+    *" " * 5, "", "  ", "\t", "\u00a0", "\u3000", "\n", "\n", "\n\n", "\n\n\n", "\n \n", "\r\n", "\r", "\n\r", "\x0b",
+    "\x0c", "\x1c", "\x1d", "\x1e", "\x1f", "\x85", "\u2028", "\u2029",
 ]  # fmt: skip
 PIECES = st.lists(st.tuples(st.sampled_from(PARTS), st.sampled_from(GAPS)), max_size=12).map(
     lambda pairs: "".join(part + gap for part, gap in pairs)

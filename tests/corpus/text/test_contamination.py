@@ -19,6 +19,7 @@ from primer.errors import DataError, UsageError
 LONG = "A guardian angel was carved of ivory, and nobody in the old house had ever asked by whom it was"
 SHORT = "Why do wolves howl at the full moon?"
 TINY = "Because they do."
+OUTSIDE = string.punctuation
 SPACES = [" ", "\n", "  \t", "\u00a0", " \r\n\r\n", "\u2003"]
 MARKS = ["", "", ",", ";", "”", " “", "’", "…", " —", "!?", " •", "‘", "\u200b", " €"]
 READER = Reader()
@@ -33,14 +34,16 @@ def index(tmp_path):
 
 def disguised(text, chance):
     """The same words with other capitals, other white space, and other marks between them."""
-    pieces = []
-    for chunk in text.split():
-        for part in chunk.split("'"):
-            case = chance.choice([str.upper, str.lower, str.title, str.swapcase])
-            core = case(part.strip(string.punctuation.replace("$", "")))
-            pieces += [core, chance.choice(["’", "'", "‘"])]
-        pieces[-1] = chance.choice(MARKS) + chance.choice(SPACES)
-    return "".join(pieces[:-1])
+    chunks = text.split()
+    cases = chance.choices([str.upper, str.lower, str.title, str.swapcase], k=len(chunks))
+    marks, spaces = chance.choices(MARKS, k=len(chunks)), chance.choices(SPACES, k=len(chunks))
+    apostrophe = chance.choice("’'‘")
+    pieces = [
+        case(chunk.strip(OUTSIDE)).replace("'", apostrophe) + mark + space
+        for chunk, case, mark, space in zip(chunks, cases, marks, spaces, strict=True)
+    ]
+    pieces[-1] = chunks[-1].strip(OUTSIDE)
+    return "".join(pieces)
 
 
 def prose(chance, count):
@@ -55,36 +58,27 @@ def right_text(record):
     return f"{record['context']} {record['continuation']}"
 
 
-def test_every_item_of_real_evaluations_is_found_in_disguise(real_data):
+@pytest.mark.parametrize("step", [6, pytest.param(1, marks=pytest.mark.slow)])
+def test_every_item_of_real_evaluations_is_found_in_disguise(real_data, step):
+    """The long suite plants all of them, the quick one each sixth."""
     files = sorted((real_data / "eval").glob("*.jsonl"))
     if not files:
         pytest.skip("PRIMER_DATA has no evaluations")
-    index, chance = Index.build(files), random.Random(5)
-    texts = []
+    index, chance, found = Index.build(files), random.Random(5), 0
     for file in files:
-        for number, line in enumerate(file.read_text().splitlines(), 1):
-            text = right_text(json.loads(line))
-            if len(simplify_text(text).split()) >= index.n:
-                texts.append((f"{file.name}:{number}", text))
-    assert len(texts) > 11_000
-    missed, elsewhere = [], 0
-    for at in range(0, len(texts), 50):
-        page, spans = prose(chance, 20), {}
-        for name, text in texts[at : at + 50]:
-            planted = disguised(text, chance)
-            spans[name] = len(page) + 2, len(page) + 2 + len(planted)
-            page += f". {planted}\n{prose(chance, 15)}"
-        found = {find.item: (find.start, find.end) for find in index.find(page)}
-        for name, (start, end) in spans.items():
-            if name not in found:
-                missed.append(name)
-            else:
-                here = page[slice(*found[name])]
-                inside = start <= found[name][0] and found[name][1] <= end
-                whole = [word.text for word in words(here)] == [word.text for word in words(page[start:end])]
-                elsewhere += not (inside and whole)
-    assert not missed
-    assert elsewhere < len(texts) / 100, "some share their words with others of the same page"
+        lines = list(enumerate(file.read_text().splitlines(), 1))[::step]
+        for at in range(0, len(lines), 50):
+            page, planted = prose(chance, 20), set()
+            for number, line in lines[at : at + 50]:
+                hidden = disguised(right_text(json.loads(line)), chance)
+                said = words(hidden)
+                if len(said) >= index.n:
+                    start, end = said[0].start, said[-1].end
+                    planted.add(Find(f"{file.name}:{number}", len(page) + 2 + start, len(page) + 2 + end))
+                page += f". {hidden}\n{prose(chance, 15)}"
+            assert planted <= set(index.find(page))
+            found += len(planted)
+    assert found > 11_000 // step
 
 
 def test_crawled_pages_have_none_of_them(real_data):
@@ -159,6 +153,24 @@ def _blind(grams):
     return type(grams)(grams.size, np.zeros_like(grams.hashes), grams.where)
 
 
+def test_part_of_a_word_is_no_word(index, monkeypatch):
+    monkeypatch.setattr(Reader, "read", lambda self, text: np.zeros(len(words(text)), np.uint64))
+    blind = Index(**{**vars(index), "grams": _blind(index.grams), "whole": _blind(index.whole)})
+    assert blind.find("why do wolves howl at the full moo") == []
+    assert blind.find("hy do wolves howl at the full moon") == []
+
+
+def test_an_index_holds_the_words_of_each_item_and_none_across_two(tmp_path):
+    counts = (13, 15, 12, 8, 7, 40)
+    file = tmp_path / "items.txt"
+    file.write_text("\n".join(prose(random.Random(count), count) for count in counts))
+    index = Index.build([file])
+    assert len(index.grams.hashes) == 1 + 3 + 28
+    assert len(index.whole.hashes) == 2
+    assert (index.items, index.too_short) == (5, 1)
+    assert index.grams.hashes.tolist() == sorted(index.grams.hashes.tolist())
+
+
 def test_hashes_of_grams_are_polynomials():
     chance = random.Random(3)
     hashes = [chance.getrandbits(64) for _ in range(40)]
@@ -189,6 +201,7 @@ ANY = st.text(
 
 @settings(max_examples=300)
 @given(ANY)
+@example("1.5a6.5b 1.5.6a 1.5a.6")
 @example("1\u00ad2 1.5\u00ad6.5 1\u03015 ٣٫٤٫٥ \u0301 a\u0301 \u00ad.5 9")
 def test_compiled_words_are_the_readable_ones(text):
     """As many, and with equal hashes where they are equal."""
@@ -220,6 +233,7 @@ def test_a_crawls_typography_hides_nothing():
         "strasse",
         "s",
     ]
+    assert [word.text for word in words("full\u200bmoon")] == ["full", "moon"]
     assert [word.text for word in words("straße 1,000 | 2 | 3")] == ["strasse", "0"]
 
 

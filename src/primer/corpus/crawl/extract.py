@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -13,6 +14,19 @@ from typing import Literal
 from primer.errors import missing_extra
 
 Extractor = Literal["trafilatura", "resiliparse"]
+
+
+MANY_TAGS = 4_000
+"""With fewer no page is looked at twice: nothing in it can be nested so deep that it matters."""
+DEEPEST = 1_000
+"""Elements within each other. Parsers' time grows with the square of it: a page of 100,000 would take minutes."""
+
+_TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]*)(?:[^<>]*?(/)?>)?")
+_UNCLOSED = frozenset(
+    ["area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"]
+    + ["p", "li", "dt", "dd", "td", "th", "tr", "thead", "tbody", "tfoot", "colgroup", "option", "rp", "rt"]
+)
+"""Elements without an end tag, and those whose end tag may be left out: they do not nest in themselves."""
 
 
 class ExtractionError(Exception):
@@ -28,6 +42,8 @@ def extractor(name: Extractor, *, favor_precision: bool = True) -> Callable[[str
     chosen = _trafilatura(favor_precision) if name == "trafilatura" else _resiliparse()
 
     def extract(html: str) -> str:
+        if html.count("<") > MANY_TAGS and depth(html) > DEEPEST:
+            raise ExtractionError("too_deep")
         try:
             return chosen(html) or ""
         except RecursionError as error:
@@ -38,6 +54,17 @@ def extractor(name: Extractor, *, favor_precision: bool = True) -> Callable[[str
             raise ExtractionError("extraction_failed") from error
 
     return extract
+
+
+def depth(html: str) -> int:
+    """About how deep elements stand within each other."""
+    deepest = now = 0
+    for closing, name, itself in _TAG.findall(html):
+        if itself or name.lower() in _UNCLOSED:
+            continue
+        now = max(now - 1, 0) if closing else now + 1
+        deepest = max(deepest, now)
+    return deepest
 
 
 def version_of(name: Extractor) -> str:

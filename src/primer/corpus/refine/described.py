@@ -71,6 +71,8 @@ _REASONS: dict[str, str] = {
     "curly_bracket": "a curly bracket is in it",
     "lorem_ipsum": "lorem ipsum is in it",
     "lines": "lines taken out of pages that go on: too short, about JavaScript, cookies or terms of use; citations",
+    "low_score": "the classifier does not find it good enough",
+    "contaminated": "text of an evaluation is in it",
     "too_few_sentences": "too few sentences are left of it",
     "gopher_short_doc": "too few words",
     "gopher_long_doc": "too many words",

@@ -7,6 +7,7 @@ and does them in a worker process of its own, so that a page that kills a parser
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -93,4 +94,9 @@ def _executor(engine: Engine, name: str, count: int, options: dict[str, Any]) ->
 
 def launch(plan: Plan, engine: Engine, ranks: int, **options: Any) -> None:
     """Do all jobs, or with Slurm submit them. Done again, only what has no receipt is done."""
+    if engine == "ray":
+        import ray
+
+        cores = None if "RAY_ADDRESS" in os.environ else ranks  # a cluster that is there has its own
+        ray.init(ignore_reinit_error=True, include_dashboard=False, num_cpus=cores)
     executors(plan, engine, ranks, **options)[-1].run()

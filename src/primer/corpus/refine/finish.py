@@ -9,6 +9,7 @@ from typing import Any
 from primer.corpus.refine.plan import Plan
 from primer.corpus.refine.select import STAGES, limits
 from primer.corpus.refine.store import annotated, parquet_file, stored
+from primer.corpus.text.contamination import Find, mask
 from primer.corpus.text.pii import Replacer
 
 KEPT_FOLDER = "kept"
@@ -23,6 +24,7 @@ KEPT = (
     "cluster",
     "cluster_size",
     "words",
+    "items",
     "pii",
 )
 DROPPED = (
@@ -38,6 +40,7 @@ DROPPED = (
     "value",
     "bytes",
     "words",
+    "items",
 )
 
 
@@ -72,7 +75,10 @@ def finish(plan: Plan, task: str) -> tuple[dict[Path, str], dict[str, Any]]:
                 folder = _place(row, decision, copies.get(number))
                 row["value"] = row.get(column_of.get((row["stage"], row["reason"]), ""))
                 tally.add(row)
+                row["items"] = list(dict.fromkeys(row["items"]))
                 if folder == KEPT_FOLDER:
+                    if row["items"] and plan.recipe.decontaminate.action == "mask":
+                        row["text"] = _masked(row["text"], row["places"])
                     row["text"], row["pii"] = replacer.replace(row["text"], row["id"])
                 sorted_rows.setdefault(folder, []).append(row)
                 number += 1
@@ -114,6 +120,11 @@ def _place(row: dict[str, Any], decision: dict[str, Any], copy: dict[str, Any] |
     return f"dropped/{stage}" if stage else KEPT_FOLDER
 
 
+def _masked(text: str, places: list[int]) -> str:
+    """Without what stands in evaluations; places: where each stretch begins and ends, one after the other."""
+    return mask(text, [Find("", *span) for span in zip(places[::2], places[1::2], strict=True)])
+
+
 def _table(rows: list[dict[str, Any]], names: tuple[str, ...]) -> Any:
     import pyarrow as pa
 
@@ -125,6 +136,7 @@ def _table(rows: list[dict[str, Any]], names: tuple[str, ...]) -> Any:
         "bytes": pa.int64(),
         "pii": pa.int64(),
         "value": pa.float64(),
+        "items": pa.list_(pa.string()),
     }
     return pa.table(
         {name: pa.array([row.get(name) for row in rows], kinds.get(name, pa.string())) for name in names}
@@ -142,6 +154,7 @@ class Tally:
         self.counts: dict[str, dict[str, list[int]]] = {}
         self.languages: dict[str, list[int]] = {}
         self.domains: dict[str, list[int]] = {}
+        self.items: dict[str, int] = {}
 
     def add(self, row: dict[str, Any]) -> None:
         """Count one document."""
@@ -149,6 +162,8 @@ class Tally:
         self._count(stage, reason, 1, row["bytes"], len((row["text"] or "").encode()), row["words"] or 0)
         if any(row["trimmed"]):
             self._count("c4", LINES, 0, 0, *row["trimmed"])
+        for item in row["items"]:
+            self.items[item] = self.items.get(item, 0) + 1
         for table, name in ((self.languages, row["language"]), (self.domains, _domain(row["url"]))):
             if name:
                 each = table.setdefault(name, [0, 0])
@@ -162,7 +177,12 @@ class Tally:
 
     def plain(self) -> dict[str, Any]:
         """As JSON keeps it."""
-        return {"counts": self.counts, "languages": self.languages, "domains": self.domains}
+        return {
+            "counts": self.counts,
+            "languages": self.languages,
+            "domains": self.domains,
+            "items": self.items,
+        }
 
 
 def _domain(url: str) -> str:

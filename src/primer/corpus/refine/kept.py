@@ -37,6 +37,11 @@ def by_hash(name: str) -> int:
     )
 
 
+def is_finished(plan: Plan) -> bool:
+    """Whether every task of the last job has been done, and all its files are as they were written."""
+    return all(is_done(plan, "finish", task) for task in tasks(plan, "finish"))
+
+
 @dataclass(frozen=True)
 class Corpus:
     """A corpus that is finished. DataError where it is not."""
@@ -47,11 +52,8 @@ class Corpus:
     def open(cls, out: Path) -> Corpus:
         """Raises DataError for a folder without a corpus, and for one that is not whole."""
         plan = open_plan(out)
-        left = [task for task in tasks(plan, "finish") if not is_done(plan, "finish", task)]
-        if left:
-            raise DataError(
-                f"{len(left)} of its parts are not finished", str(out), "the same `primer corpus run`"
-            )
+        if not is_finished(plan):
+            raise DataError("this corpus is not finished", str(out), "the same `primer corpus run` again")
         return cls(plan)
 
     @property

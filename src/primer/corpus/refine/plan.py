@@ -64,7 +64,7 @@ class Plan:
             ("sign", dedup),
             ("match", everything),
             ("cluster", ""),
-            ("finish", to_dict(recipe.pii)),
+            ("finish", [to_dict(recipe.pii), recipe.decontaminate.action]),
         ]
         keys: dict[str, str] = {}
         before = ""

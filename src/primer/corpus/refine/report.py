@@ -78,6 +78,13 @@ def report(
         "domains": _gained(tally["domains"], "domain")[:MANY],
         "clusters": _clusters(plan),
         "lengths": _lengths(plan),
+        "contamination": {
+            "action": plan.recipe.decontaminate.action,
+            "items": sorted(tally["items"].items(), key=lambda each: (-each[1], each[0]))[:MANY],
+            "found": len(tally["items"]),
+        }
+        if plan.recipe.decontaminate.files
+        else None,
         "tokens": dict(tokens) if tokens else None,
         "damage": _damage(plan),
         "crashed": sorted(
@@ -96,6 +103,7 @@ def merged(plan: Plan) -> dict[str, Any]:
     """The tallies of all units as one."""
     counts: dict[str, dict[str, list[int]]] = {}
     tables: dict[str, dict[str, list[int]]] = {"languages": {}, "domains": {}}
+    items: dict[str, int] = {}
     for unit in plan.units:
         tally = _tally(plan, "finish", unit.name)
         for stage, reasons in tally["counts"].items():
@@ -108,7 +116,9 @@ def merged(plan: Plan) -> dict[str, Any]:
                 each = table.setdefault(key, [0, 0])
                 each[0] += before
                 each[1] += after
-    return {"counts": counts, **tables}
+        for item, documents in tally["items"].items():
+            items[item] = items.get(item, 0) + documents
+    return {"counts": counts, "items": items, **tables}
 
 
 def _counts(values: Iterable[int], tokens: int | None) -> Counts:

@@ -100,7 +100,14 @@ def limits(recipe: Recipe) -> list[Limit]:
 
 def columns(recipe: Recipe) -> list[str]:
     """The columns that a decision needs."""
-    return [*SAID.values(), "languages", "scores", *dict.fromkeys(limit.column for limit in limits(recipe))]
+    return [
+        *SAID.values(),
+        "languages",
+        "scores",
+        "good",
+        "items",
+        *dict.fromkeys(limit.column for limit in limits(recipe)),
+    ]
 
 
 def settings(recipe: Recipe) -> dict[str, Any]:
@@ -111,6 +118,8 @@ def settings(recipe: Recipe) -> dict[str, Any]:
         ],
         "keep": list(recipe.language.keep),
         "threshold": recipe.language.threshold,
+        "classifier": recipe.classifier.threshold if recipe.classifier.model else None,
+        "contaminated": recipe.decontaminate.action,
     }
 
 
@@ -135,6 +144,12 @@ def decide(table: Any, recipe: Recipe) -> tuple[list[str | None], list[str | Non
     for limit in limits(recipe):
         values = table[limit.column].to_numpy(zero_copy_only=False)
         drop(limit.stage, limit.breaks(values), partial(_always, limit.reason))
+    if recipe.classifier.model:
+        good = table["good"].to_numpy(zero_copy_only=False)
+        drop("classifier", ~(good >= recipe.classifier.threshold), partial(_always, "low_score"))
+    if recipe.decontaminate.action == "drop":
+        found = np.array([bool(items) for items in table["items"].to_pylist()], dtype=bool)
+        drop("decontaminate", found, partial(_always, "contaminated"))
     return stages, reasons
 
 

@@ -30,6 +30,7 @@ def annotate(batch: Batch, tools: Tools, watch: Watch, poison: frozenset[str] = 
     batch = extracted(batch, tools, watch, poison)
     batch = languages(batch, tools)
     batch = measured(batch, tools)
+    batch = judged(batch, tools)
     return batch.drop_columns(["payload", "http_charset"])
 
 
@@ -123,6 +124,22 @@ def measured(batch: Batch, tools: Tools) -> Batch:
     batch = _with(batch, "clean", "large_string", clean)
     words = [None if text is None else len(text.split()) for text, *_ in rows]
     return _with(batch, "words", "int64", words)
+
+
+def judged(batch: Batch, tools: Tools) -> Batch:
+    """Beyond FineWeb, on what C4 left: what a classifier says, and which items of evaluations stand in the text."""
+    import pyarrow as pa
+
+    texts = [clean or text for clean, text in _rows(batch, "clean", "text")]
+    classifier, evaluations = tools.classifier, tools.evaluations
+    label = tools.recipe.classifier.label
+    scores = [classifier.score(text, label) if classifier and text else None for text in texts]
+    finds = [evaluations.find(text) if evaluations and text else [] for text in texts]
+    items = [[each.item for each in found] for found in finds]
+    places = [[place for each in found for place in (each.start, each.end)] for found in finds]
+    batch = _with(batch, "good", "float64", scores)
+    batch = batch.append_column("items", pa.array(items, pa.list_(pa.string())))
+    return batch.append_column("places", pa.array(places, pa.list_(pa.int64())))
 
 
 def _is_measured(names: list[str] | None, scores: list[float] | None, tools: Tools) -> bool:

@@ -7,11 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
-from primer.assets import sha256_of, sha256_of_lines
+from primer.assets import cache_dir, sha256_of, sha256_of_lines
 from primer.corpus.crawl import extract, urls
 from primer.corpus.refine.recipe import Recipe, measured_by
+from primer.corpus.text.classifier import Classifier
+from primer.corpus.text.contamination import Index
 from primer.corpus.text.language import LanguageModel
 
 
@@ -34,15 +37,24 @@ class Tools:
             found.append(extract.version_of(recipe.extract.extractor))
         if recipe.urls.lists:
             found.append(f"urls {urls.fingerprint(recipe.urls.lists)}")
+        if recipe.classifier.model:
+            found.append(f"classifier {sha256_of(Path(recipe.classifier.model))}")
+        found += [f"evaluation {sha256_of(Path(file))}" for file in recipe.decontaminate.files]
         return found
 
     def described(self) -> dict[str, str]:
         """The same for people: who reads a report sees what made it."""
         extractor = self.recipe.extract.extractor
+        others = {}
+        if self.recipe.classifier.model:
+            others["classifier"] = f"{self.recipe.classifier.model}, label {self.recipe.classifier.label}"
+        if self.evaluations:
+            others["evaluations"] = f"{self.evaluations.items:,} items of {', '.join(self.evaluations.files)}"
         return {
             "primer": version("gpt-primer"),
             "extractor": extract.version_of(extractor) if extractor != "none" else "none: the input is text",
             "language model": f"{self.recipe.language.model}, SHA-256 {sha256_of(self.language.path)[:16]}…",
+            **others,
         }
 
     @cached_property
@@ -62,6 +74,25 @@ class Tools:
     def language(self) -> LanguageModel:
         """Labels with probabilities."""
         return LanguageModel(self.recipe.language.model, self.recipe.language.characters)
+
+    @cached_property
+    def classifier(self) -> Classifier | None:
+        """None: nobody is asked."""
+        model = self.recipe.classifier.model
+        return Classifier.open(Path(model)) if model else None
+
+    @cached_property
+    def evaluations(self) -> Index | None:
+        """What is looked for. It is indexed once, into the cache, and shared by all processes. None: nothing is."""
+        settings = self.recipe.decontaminate
+        if not settings.files:
+            return None
+        files = [Path(file) for file in settings.files]
+        key = sha256_of_lines([str(settings.n), *(f"{sha256_of(file)}  {file.name}" for file in files)])
+        path = cache_dir() / "evaluations" / f"{key[:16]}.index"
+        if not path.is_file():
+            Index.build(files, settings.n).save(path)
+        return Index.open(path)
 
     @cached_property
     def measurer(self) -> Any:

@@ -31,8 +31,8 @@ twice at the same page before the page is blamed."""
 TASKS_A_PROCESS = 64
 """Then it is replaced: memory that a library has lost is given back."""
 
-SILENCE = 300.0
-"""Seconds at one page after which a process is held to hang."""
+SILENCE = 120.0
+"""Seconds at one page after which a process is held to hang in a parser, is ended, and the page is left out."""
 
 Progress = Callable[[int, int], None]
 
@@ -49,6 +49,7 @@ class _Worker:
     since: float = field(default_factory=time.monotonic)
     done: int = 0
     rest: bytes = b""
+    hung: bool = False
 
     @property
     def out(self) -> IO[bytes]:
@@ -179,7 +180,7 @@ class Workers:
             raise SurroundingsError(
                 f"a worker process was killed twice (exit code {code})", worker.task, "fewer of them: -j 1"
             )
-        if worker.at is not None and (-code in CRASHES or twice):
+        if worker.at is not None and (-code in CRASHES or twice or worker.hung):
             log.warning("a process died (exit code %d) at %s: this page is left out", code, worker.at)
             self._blame(worker.task, worker.at)
         self._left.appendleft(worker.task)
@@ -189,6 +190,7 @@ class Workers:
         for worker in list(self._workers):
             if worker.task and worker.at and time.monotonic() - worker.since > SILENCE:
                 log.warning("a process has been at %s for %d s: it is ended", worker.at, SILENCE)
+                worker.hung = True
                 worker.process.kill()
 
 

@@ -1,4 +1,4 @@
-"""`contamination_words.words` in one pass over a text's code points, compiled by numba: some hundred times as fast.
+"""`contamination_words.words` in one pass over a text's code points, compiled by numba: some forty times as fast.
 
 Of a word there is a hash of 64 bits instead of its letters, which depends on them alone: who finds equal ones looks at
 the words themselves.

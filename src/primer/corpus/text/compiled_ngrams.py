@@ -31,6 +31,7 @@ KNOWN = 1024
 """Words that are longer in sum have their powers computed."""
 POWERS = np.array([pow(BASE, exponent, MODULUS) for exponent in range(KNOWN)], np.uint64)
 QUICK_POWERS = np.array([pow(BASE, exponent, 1 << 64) for exponent in range(KNOWN)], np.uint64)
+QUICK_INVERSES = np.array([pow(BASE, -exponent, 1 << 64) for exponent in range(KNOWN)], np.uint64)
 COUNT_BITS = np.uint64(32)
 COUNT = np.uint64((1 << 32) - 1)
 """A chunk's value in the table: the row of its first word, and in the low bits how many words it has."""
@@ -65,11 +66,11 @@ def power(exponent: int) -> Any:
 
 
 @compiled
-def quick_power(exponent: int) -> Any:
-    """The same modulo 2**64."""
+def quick_power(powers: Any, exponent: int) -> Any:
+    """The same modulo 2**64, of the base or its inverse, whose first powers are given."""
     if exponent < KNOWN:
-        return QUICK_POWERS[exponent]
-    result, square, left = ONE, QUICK_POWERS[1], exponent
+        return powers[exponent]
+    result, square, left = ONE, powers[1], exponent
     while left:
         if left & 1:
             result *= square
@@ -84,11 +85,13 @@ def describe(codes: Any, lengths: Any, flags: Any, rows: Any) -> None:
     i = 0
     for word in range(len(lengths)):
         h = quick = ZERO
+        unit = ONE
         for _ in range(lengths[word]):
             c = np.uint64(codes[i]) + ONE
             h = times(h, POWERS[1]) + c
             h = h - PRIME if h >= PRIME else h
-            quick = quick * QUICK_POWERS[1] + c
+            quick += c * unit
+            unit *= QUICK_POWERS[1]
             i += 1
         rows[word, 0], rows[word, 1] = h, quick
         rows[word, 2] = (np.uint64(lengths[word]) << LENGTH) | np.uint64(flags[word])
@@ -240,12 +243,13 @@ def confirmed(words: Any, position: Any, i: int, k: int, n: int) -> bool:
 
 
 @compiled
-def duplicated(words: Any, position: Any, prefix: Any, n: int, keys: Any, places: Any, shift: Any) -> int:
+def duplicated(words: Any, position: Any, quick: Any, n: int, keys: Any, places: Any, shift: Any) -> int:
     """`statistics.duplicated_n_grams`: characters of those n words that came before, from left to right."""
+    prefix, inverse = quick
     size = max(len(words) - n + 1, 0)
     grams = np.empty(size, np.uint64)
     for i in range(size):
-        gram = prefix[i + n] - prefix[i] * quick_power(position[i + n] - position[i])
+        gram = (prefix[i + n] - prefix[i]) * inverse[i]
         grams[i] = gram if gram else ONE
     fill(keys, ZERO)
     mask = np.uint64(len(keys) - 1)
@@ -266,6 +270,25 @@ def duplicated(words: Any, position: Any, prefix: Any, n: int, keys: Any, places
 
 
 @compiled
+def quick_prefixes(words: Any, position: Any) -> Any:
+    """(the quick polynomial of the first 0, 1, 2 … words, by which power it is divided to begin at the next word).
+
+    Its lowest coefficient is the first character, so that a difference of two prefixes is that of the words between
+    them but for a power of the base, which has an inverse modulo 2**64.
+    """
+    size = len(words)
+    prefix, inverse = np.empty(size + 1, np.uint64), np.empty(size + 1, np.uint64)
+    prefix[0], inverse[0] = ZERO, ONE
+    unit = ONE
+    for i in range(size):
+        length = position[i + 1] - position[i]
+        prefix[i + 1] = prefix[i] + words[i, 1] * unit
+        unit *= quick_power(QUICK_POWERS, length)
+        inverse[i + 1] = inverse[i] * quick_power(QUICK_INVERSES, length)
+    return prefix, inverse
+
+
+@compiled
 def repetitions(words: Any, position: Any) -> Any:
     """Characters of the most frequent 2, 3 and 4 words, and of 5 to 10 words that came before."""
     bits = 4
@@ -273,10 +296,8 @@ def repetitions(words: Any, position: Any) -> Any:
         bits += 1
     shift = np.uint64(64 - bits)
     keys, places = np.empty(1 << bits, np.uint64), np.empty(1 << bits, np.int32)
-    found, prefix = np.empty(9, np.int64), np.zeros(len(words) + 1, np.uint64)
+    found, quick = np.empty(9, np.int64), quick_prefixes(words, position)
     tops(words, position, keys, places, shift, found)
-    for i in range(len(words)):
-        prefix[i + 1] = prefix[i] * quick_power(position[i + 1] - position[i]) + words[i, 1]
     for n in range(5, 11):
-        found[n - 2] = duplicated(words, position, prefix, n, keys, places, shift)
+        found[n - 2] = duplicated(words, position, quick, n, keys, places, shift)
     return found

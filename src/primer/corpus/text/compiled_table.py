@@ -21,7 +21,7 @@ from primer.corpus.text.words import is_punctuation, sentence_final
 
 CHUNKS = 200_000
 WORDS = 1_000_000
-"""A table with more chunks or more words is emptied before the next page: 25 MB of numbers at most, and what a single
+"""A table with more chunks or more words is emptied before the next page: 34 MB of numbers at most, and what a single
 page adds to them."""
 
 STOP_BITS = {word: 1 << (STOP + number) for number, word in enumerate(STOP_WORDS)}

@@ -36,6 +36,9 @@ SCHEME = "contamination index 1"
 """Changes whenever the same files would be indexed otherwise than before."""
 HEAD = "index.json"
 
+Span = tuple[int, int]
+"""First place, and the place after the last."""
+
 
 @dataclass(frozen=True, slots=True)
 class Find:
@@ -48,12 +51,12 @@ class Find:
 
 @dataclass(frozen=True)
 class Index:
-    """What is looked for: 16 bytes an n-gram and those of the words themselves, some 22 in all."""
+    """What is looked for: 16 bytes an n-gram and those of the words themselves, some 24 in all."""
 
     n: int
     files: tuple[str, ...]
     places: NDArray[np.int64]
-    """(items, 3): of each item the byte of its first word, its file, its number in it."""
+    """(3, items): of each item the byte of its first word, its file, its number in it."""
     words: NDArray[np.uint8]
     """The words of all items, as `Words.text` has them."""
     grams: Grams
@@ -96,43 +99,46 @@ class Index:
     @property
     def items(self) -> int:
         """How many items are searched."""
-        return len(self.places)
+        return self.places.shape[1]
 
     def find(self, text: str) -> list[Find]:
         """Every stretch that stands in an item too, from left to right; those of one item that overlap are joined."""
         hashes = _reader().read(text)
-        hits = [(grams, grams.among(hashes)) for grams in (self.grams, self.whole)]
-        if not any(places for _, places in hits):
+        hits = [(grams, *grams.among(hashes)) for grams in (self.grams, self.whole)]
+        if not any(len(places) for _, places, _ in hits):
             return []
         said = words(text)
-        return _joined(find for grams, places in hits for find in self._confirmed(grams, places, said))
+        spans: dict[int, list[Span]] = {}
+        for hit in hits:
+            for item, span in self._confirmed(*hit, said):
+                spans.setdefault(item, []).append(span)
+        found = [Find(self._name(item), *span) for item, those in spans.items() for span in _union(those)]
+        return sorted(found, key=lambda find: (find.start, find.end, find.item))
 
     def _confirmed(
-        self, grams: Grams, places: Iterable[tuple[int, list[int]]], said: Sequence[Word]
-    ) -> Iterator[Find]:
-        """What is there word by word, and not only by its hash."""
-        for place, starts in places:
-            for start in starts:
-                item = int(np.searchsorted(self.places[:, 0], start, side="right")) - 1
-                count = self.n if grams is self.grams else self._length(item)
-                here = said[place : place + count]
-                if len(here) == count and self._reads(start, " ".join(word.text for word in here)):
-                    yield Find(self._name(item), here[0].start, here[-1].end)
+        self, grams: Grams, places: NDArray[np.int64], begins: NDArray[np.int64], said: Sequence[Word]
+    ) -> Iterator[tuple[int, Span]]:
+        """(item, span of the text) of what is there word by word, and not only by its hash."""
+        items = np.searchsorted(self.places[0], begins, side="right") - 1
+        for place, begin, item in zip(places.tolist(), begins.tolist(), items.tolist(), strict=True):
+            count = self.n if grams is self.grams else self._length(item)
+            here = said[place : place + count]
+            if len(here) == count and self._reads(begin, " ".join([word.text for word in here])):
+                yield item, (here[0].start, here[-1].end)
 
     def _length(self, item: int) -> int:
         """Words of an item."""
-        stop = self.places[item + 1, 0] if item + 1 < self.items else len(self.words)
-        return self.words[self.places[item, 0] : stop].tobytes().count(b" ") + 1
+        stop = self.places[0, item + 1] if item + 1 < self.items else len(self.words)
+        return self.words[self.places[0, item] : stop].tobytes().count(b" ") + 1
 
     def _reads(self, start: int, said: str) -> bool:
         """Whether these words, and no longer ones, begin at a byte."""
-        return self.words[start : start + len(said.encode()) + 1].tobytes() in (
-            f"{said} ".encode(),
-            f"{said}\n".encode(),
-        )
+        expected = said.encode()
+        there = self.words[start : start + len(expected) + 1].tobytes()
+        return there[:-1] == expected and there[-1:] in b" \n"
 
     def _name(self, item: int) -> str:
-        _, file, number = self.places[item].tolist()
+        _, file, number = self.places[:, item].tolist()
         return f"{self.files[file]}:{number}"
 
     def save(self, path: Path) -> None:
@@ -215,24 +221,15 @@ def mask(text: str, finds: Iterable[Find], mark: str = MARK) -> str:
     return "".join([*pieces, text[after:]])
 
 
-def _union(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+def _union(spans: Iterable[Span]) -> list[Span]:
     """The spans in order, those that overlap as one."""
-    found: list[tuple[int, int]] = []
+    found: list[Span] = []
     for start, end in sorted(spans):
         if found and start < found[-1][1]:
             found[-1] = found[-1][0], max(end, found[-1][1])
         else:
             found.append((start, end))
     return found
-
-
-def _joined(finds: Iterable[Find]) -> list[Find]:
-    """Finds in order, those of the same item that overlap as one."""
-    spans: dict[str, list[tuple[int, int]]] = {}
-    for find in finds:
-        spans.setdefault(find.item, []).append((find.start, find.end))
-    joined = [Find(item, *span) for item, those in spans.items() for span in _union(those)]
-    return sorted(joined, key=lambda find: (find.start, find.end, find.item))
 
 
 def _names(files: Sequence[Path]) -> tuple[str, ...]:
@@ -245,7 +242,7 @@ def _indexed(
     n: int, names: tuple[str, ...], said: Words, origins: NDArray[np.int64], too_short: int
 ) -> Index:
     first = said.starts[np.searchsorted(said.owners, np.arange(len(origins)))]
-    places = np.column_stack([first, origins])
+    places = np.vstack([first, origins.T])
     digest = hashlib.sha256(f"{SCHEME}\n{n}\n{names}\n".encode("utf-8", "surrogateescape"))
     digest.update(places.astype("<i8").tobytes())
     digest.update(said.text.tobytes())

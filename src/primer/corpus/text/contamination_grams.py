@@ -27,22 +27,19 @@ class Grams:
     where: NDArray[np.int64]
     """Of each, the byte of the index's words at which it begins."""
 
-    def among(self, words: NDArray[np.uint64]) -> list[tuple[int, list[int]]]:
-        """(place in a text, bytes of the index) for the hashes of the text's words, in its order."""
+    def among(self, words: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Of the hashes of a text's words, (place in the text, byte of the index) of each that is here, in order."""
+        nothing = np.empty(0, np.int64)
         if not len(self.hashes) or len(words) < self.size:
-            return []
+            return nothing, nothing
         grams = gram_hashes(words, self.size)
         bits, shift = self._filter
         top = grams >> shift
         likely = np.flatnonzero(bits[top >> BYTE] >> (top & BIT).astype(np.uint8) & 1)
-        grams = grams[likely]
-        first = np.searchsorted(self.hashes, grams)
-        last = np.searchsorted(self.hashes, grams, side="right")
-        return [
-            (int(place), self.where[start:stop].tolist())
-            for place, start, stop in zip(likely, first, last, strict=True)
-            if start < stop
-        ]
+        first = np.searchsorted(self.hashes, grams[likely])
+        counts = np.searchsorted(self.hashes, grams[likely], side="right") - first
+        within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        return np.repeat(likely, counts), self.where[np.repeat(first, counts) + within]
 
     @cached_property
     def _filter(self) -> tuple[NDArray[np.uint8], np.uint64]:

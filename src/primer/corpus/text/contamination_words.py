@@ -74,7 +74,10 @@ def words(text: str) -> list[Word]:
     """
     found: list[Word] = []
     for match in _WORD.finditer(text.translate(_parted)):
-        word = _NUMBERS.sub(NUMBER, match[0].translate(_folded))
+        piece = match[0]
+        word = piece.lower() if piece.isascii() else piece.translate(_folded)
+        if not word.isalpha():
+            word = _NUMBERS.sub(NUMBER, word)
         start, end = match.span()
         if word == NUMBER and found and found[-1].text == NUMBER:
             found[-1] = found[-1]._replace(end=end)
