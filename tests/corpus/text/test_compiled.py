@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from primer.corpus.text.characters import PUNCTUATION, TERMINAL
 from primer.corpus.text.measure import Reference, measurer
 from primer.corpus.text.statistics import COLUMNS, LineRules, measure
-from primer.corpus.text.words import split_chunk
+from primer.corpus.text.words import SENTENCE_MARKS, split_chunk
 from primer.errors import SurroundingsError, UsageError
 
 pytest.importorskip("numba", reason="numba compiles, and is in gpt-primer[corpus]")
@@ -94,7 +95,9 @@ TEXTS = st.builds(
     st.lists(PIECES, min_size=1, max_size=3),
     st.lists(st.integers(0, 2), max_size=8),
 )
-RULES = st.builds(LineRules, st.booleans(), st.integers(0, 4), st.sampled_from([2, 10, 40, 1000]))
+RULES = st.builds(
+    LineRules, st.booleans(), st.integers(0, 4), st.sampled_from([2, 10, 40, 1000]), st.booleans()
+)
 LASTING = {rules: Measurer(simple, rules, chunks=60) for rules in (LineRules(), LineRules(True, 1, 40))}
 
 
@@ -195,6 +198,10 @@ def test_white_space_is_what_str_takes_for_it():
     kinds = kinds_of_characters()
     spaces = {c for c in range(sys.maxunicode + 1) if chr(c).isspace()}
     assert spaces == set(np.flatnonzero(kinds & SPACE).tolist())
+
+
+def test_no_letter_is_a_symbol_or_ends_a_sentence():
+    assert not [char for char in (*PUNCTUATION, *TERMINAL, *SENTENCE_MARKS) if char.isalpha()]
 
 
 def test_code_points_are_those_of_the_text():

@@ -98,6 +98,7 @@ class Tools:
     def measurer(self) -> Any:
         """All statistics of a text."""
         from primer.corpus.text.measure import measurer
+        from primer.corpus.text.statistics import LineRules
         from primer.corpus.text.words import split_chunk
 
-        return measurer(split_chunk)
+        return measurer(split_chunk, LineRules(drop=self.recipe.c4.on))

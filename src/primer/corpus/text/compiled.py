@@ -9,10 +9,12 @@ The numbers of a page do not depend on the pages before it.
 
 from __future__ import annotations
 
+from dataclasses import astuple
 from typing import Any
 
 import numpy as np
 
+from primer.corpus.text import statistics
 from primer.corpus.text.characters import TERMINAL
 from primer.corpus.text.compiled_c4 import (
     CURLY_BRACKET,
@@ -53,6 +55,7 @@ class Measurer:
         self._table = ChunkTable(split_chunk, chunks, words)
         self._kinds = kinds_of_characters()
         self._digits = decimal_digits()
+        self._drop = rules.drop
         self._rules = rules.terminal_punctuation, rules.min_words, rules.max_word_length
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -77,7 +80,11 @@ class Measurer:
             chunks, origin = moved(chunks, first, begin, kept)
         count, words_left = sentences(left, chunks, origin, begin, finish, flags, word)
         condemned = (foremost & LOREM_IPSUM > 0, seen & CURLY_BRACKET > 0, seen & LOREM_IPSUM > 0)
-        text_left, fineweb = _fineweb(left, chunks, begin, finish, words_left)
+        if self._drop:
+            text_left, fineweb = _fineweb(left, chunks, begin, finish, words_left)
+        else:
+            text_left, words_left = text, len(words)
+            fineweb = astuple(statistics.fineweb(text, range(len(words))))  # which only counts them
         values = (*gopher, *condemned, count, *fineweb, len(first) - 1, *fates.tolist())
         return Measured(np.array(values, np.float64), text_left, len(words), words_left)
 

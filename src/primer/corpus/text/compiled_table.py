@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -34,6 +35,13 @@ def code_points(text: str) -> np.ndarray:
 
 def word_flags(word: str) -> int:
     """What the rules ask of a word, a bit each."""
+    if word.isalpha():  # no letter is a symbol, a punctuation or a sentence's end
+        return NONSYMBOL | LETTER | STOP_BITS.get(word, 0)
+    return _flags_of_others(word)
+
+
+@lru_cache(maxsize=1 << 12)
+def _flags_of_others(word: str) -> int:
     return (
         NONSYMBOL * (not is_symbol(word))
         | LETTER * has_letter(word)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields, replace
 from math import nan
 
 import numpy as np
@@ -74,6 +74,8 @@ class LineRules:
     terminal_punctuation: bool = False
     min_words: int = 3
     max_word_length: int = 1000
+    drop: bool = True
+    """Whether other lines go. False: what FineWeb's rules see is the whole text."""
 
 
 FINEWEB_LINES = LineRules()
@@ -373,6 +375,8 @@ def measure(text: str, split: Split, rules: LineRules = FINEWEB_LINES) -> Measur
     """All statistics of a text: Gopher's of it whole, C4's of its lines, FineWeb's of the lines that are left."""
     words = chunk_words(text, split)
     page = c4(text, split, rules)
+    if not rules.drop:
+        page = replace(page, text=text)
     left = chunk_words(page.text, split)
     fine = fineweb(page.text, left)
     return measured(repetition(text, words), quality(text, words), page, fine, len(words), len(left))
