@@ -86,7 +86,7 @@ PLAN = Verb(
 )
 VERBS = Verb(
     "corpus",
-    "run|plan|report|inspect|explain|diff|ablate",
+    "run|plan|report|inspect|explain|diff|classifier|ablate",
     "Make a corpus, look at what was dropped and why. Each of the words has a help of its own.",
     (RUN.examples[0], "primer corpus report corpus", "primer corpus explain page.html"),
     NoOptions,
@@ -95,7 +95,7 @@ VERBS = Verb(
 
 def run(argv: Sequence[str]) -> int:
     """Run one of the verbs below `corpus`."""
-    from primer.cli import corpus_ablate, corpus_look
+    from primer.cli import corpus_ablate, corpus_classifier, corpus_look
 
     verbs: dict[str, Callable[[Sequence[str]], int]] = {
         "run": run_recipe,
@@ -104,6 +104,7 @@ def run(argv: Sequence[str]) -> int:
         "inspect": corpus_look.inspect,
         "explain": corpus_look.explain,
         "diff": corpus_look.diff,
+        "classifier": corpus_classifier.classifier,
         "ablate": corpus_ablate.ablate,
     }
     word, *rest = argv or [""]

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Sized
 from dataclasses import astuple, dataclass, fields, replace
 from math import nan
 
@@ -342,7 +342,7 @@ def c4(text: str, split: Split, rules: LineRules = FINEWEB_LINES) -> C4:
     )
 
 
-def fineweb(text: str, words: Sequence[str]) -> FineWeb:
+def fineweb(text: str, words: Sized) -> FineWeb:
     """FineWeb's statistics (section 3.6) of what C4 left: at least 0.12 of the lines end in punctuation, at most 0.67
     have 30 characters or fewer, at most 0.01 of the characters are in lines that came before (0.1 in the paper), and at
     most 0.3 newlines a word (not in the paper).
