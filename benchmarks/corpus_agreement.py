@@ -15,8 +15,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from receipt import write
-
 from primer.corpus.refine.plan import make
 from primer.corpus.refine.recipe import resolve
 from primer.corpus.refine.run import run
@@ -24,6 +22,7 @@ from primer.corpus.refine.select import STAGES
 from primer.corpus.refine.store import annotated, stored
 from primer.corpus.text.language import LanguageModel
 from primer.device import cores
+from receipt import write
 
 WARC = "warc/debian-docs-a.warc.gz"
 MEASURED = ("src/primer/corpus", "benchmarks/corpus_agreement.py")

@@ -31,9 +31,9 @@ class ClassifierOptions:
 CLASSIFIER = Verb(
     "corpus classifier",
     "LABELS",
-    'Train a fastText classifier on labelled texts: lines like {"text": "…", "label": "good"}, or a folder with a folder '
-    "of texts for each label. A fifth is held out, and says with an interval how often it is right. Then: primer corpus "
-    "run fineweb-edu-like … --classifier.model=FILE.",
+    'Train a fastText classifier on labelled texts: lines like {"text": "…", "label": "good"}, or a folder with a '
+    "folder of texts for each label. A fifth is held out, and says with an interval how often it is right. Then: "
+    "primer corpus run fineweb-edu-like … --classifier.model=FILE.",
     (
         "primer corpus classifier labels.jsonl --out=good.bin",
         "primer corpus classifier good=essays,bad=spam --epochs=50",
@@ -64,7 +64,7 @@ def classifier(argv: Sequence[str]) -> int:
     print(
         f"right on {right.value:.1%} ({right.low:.1%} … {right.high:.1%}) of {found.held_out} that it has not seen"
     )
-    rows = [("label", "examples", "precision", "recall")]
+    rows: list[tuple[str, ...]] = [("label", "examples", "precision", "recall")]
     for name, score in found.labels.items():
         shares = ("" if each is None else f"{each:.2f}" for each in (score.precision, score.recall))
         rows.append((name, f"{score.examples:,}", *shares))

@@ -47,8 +47,8 @@ class InspectOptions:
 class ExplainOptions:
     """Of the command."""
 
-    recipe: str = "fineweb"
-    """By whose thresholds, for a file; a page of a corpus is explained by the corpus' own."""
+    by: str = "fineweb"
+    """The recipe by whose thresholds, for a file; a page of a corpus is explained by the corpus' own."""
     corpus: str = "corpus"
     """Where a page is looked for that is named by its address or its id."""
     text: bool = False
@@ -97,7 +97,7 @@ EXPLAIN = Verb(
     "page that a corpus has seen, by its address. Thresholds are flags, to try others.",
     (
         "primer corpus explain page.html",
-        "primer corpus explain page.html --recipe=fineweb-fast --fineweb.max-char-dup=0.1",
+        "primer corpus explain page.html --by=fineweb-fast --fineweb.max-char-dup=0.1",
         "primer corpus explain http://example.org/ --corpus=corpus",
     ),
     ExplainOptions,
@@ -263,7 +263,7 @@ def explain(argv: Sequence[str]) -> int:
     from primer.corpus.refine.plan import open_plan
 
     if os.path.isfile(what):
-        found = of_file(Path(what), resolve(options.recipe, arguments.flags).config)
+        found = of_file(Path(what), resolve(options.by, arguments.flags).config)
     else:
         found = in_corpus(open_plan(Path(options.corpus)), what)
     if options.json:

@@ -105,6 +105,7 @@ def of_row(row: dict[str, Any], recipe: Recipe) -> Explained:
     kinds = {name: pa.string() for name in select.SAID.values()} | {
         "languages": pa.list_(pa.string()),
         "scores": pa.list_(pa.float32()),
+        "items": pa.list_(pa.string()),
     }
     table = pa.table({name: pa.array([row[name]], kinds.get(name, pa.float64())) for name in names})
     ((stage,), (reason,)) = select.decide(table, recipe)
