@@ -1,4 +1,4 @@
-"""The FineWeb recipe, WARC to deduplicated text: `python benchmarks/corpus.py [--python PYTHON] [--pages 1500] [--save]`.
+"""The FineWeb recipe, WARC to deduplicated text: `python benchmarks/corpus.py [--python PYTHON] [--save]`.
 
 Contestants, each a process of its own with one worker on one core, in one run: datatrove's published recipe (its stock
 blocks under its local executor: reader, URL filter, trafilatura, language, Gopher twice, C4, FineWeb, then MinHash in
