@@ -404,3 +404,15 @@ def test_flow_needs_its_numbers() -> None:
         "Dedup",
     ]  # the one that is off is not
     assert found.kept == 75
+
+
+def test_items_of_evaluations_are_told_of() -> None:
+    found = report()
+    found["contamination"] = {"action": "mask", "items": [["exam.jsonl:<2>", 3]], "found": 1}
+    html = page(found)
+    assert "exam.jsonl:&lt;2&gt;" in html
+    assert "lost those stretches" in html
+    found["contamination"] = {"action": "drop", "items": [], "found": 0}
+    assert "No item of the evaluations stands in any document" in page(found)
+    found["contamination"] = None
+    assert "Evaluations" not in page(found)

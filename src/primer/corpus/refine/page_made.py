@@ -35,6 +35,26 @@ def damage(report: Fields) -> str:
     return "".join(parts)
 
 
+_DONE = {"drop": "were dropped", "mask": "lost those stretches", "report": "were only counted"}
+
+
+def contamination(report: Fields) -> str:
+    """Which items of evaluations stood in documents that came so far."""
+    found = report.get("contamination")
+    if not found:
+        return ""
+    if not found["items"]:
+        return "<p>No item of the evaluations stands in any document.</p>"
+    titles = '<tr><th scope="col">Item</th><th scope="col" class="n">Documents</th></tr>'
+    rows = [
+        f'<tr><th scope="row"><code>{label(item)}</code></th><td class="n">{count(documents)}</td></tr>'
+        for item, documents in found["items"]
+    ]
+    done = _DONE.get(found["action"], "")
+    told = f"<p>{many(found['found'], 'item')} of evaluations stood in documents, which {done}.</p>"
+    return told + long_table(titles, rows, "items")
+
+
 def made(report: Fields) -> str:
     """Recipe, inputs, versions: what it takes to make the same again."""
     recipe = report.get("recipe") or {}

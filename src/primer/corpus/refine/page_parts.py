@@ -8,7 +8,7 @@ from typing import Any
 
 from primer.corpus.refine.page_charts import bar, histogram, kind_for
 from primer.corpus.refine.page_copies import clusters
-from primer.corpus.refine.page_made import damage, made
+from primer.corpus.refine.page_made import contamination, damage, made
 from primer.corpus.refine.page_stages import common_kind, threshold_figure
 from primer.corpus.refine.page_tables import long_table, pairs
 from primer.corpus.refine.page_text import Fields, clean, count, label, many, number, share
@@ -114,6 +114,7 @@ SECTIONS: tuple[tuple[str, str, Section], ...] = (
     ("copies", "Copies", clusters),
     ("lengths", "Lengths", lengths),
     ("tokens", "Tokens", tokens),
+    ("evaluations", "Evaluations", contamination),
     ("damage", "Damage", damage),
     ("made", "How it was made", made),
 )
