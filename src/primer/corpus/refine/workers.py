@@ -63,8 +63,15 @@ class Workers:
     The processes start with the first tasks and stay for the next job.
     """
 
-    def __init__(self, folder: Path, count: int, progress: Progress = lambda pages, size: None) -> None:
-        self.folder, self.count, self.progress = folder, count, progress
+    def __init__(
+        self,
+        folder: Path,
+        count: int,
+        progress: Progress = lambda pages, size: None,
+        program: Sequence[str] = (sys.executable, "-m", "primer.corpus.refine.worker"),
+    ) -> None:
+        self.count, self.progress = count, progress
+        self._command = [*program, str(folder)]
         self._workers: list[_Worker] = []
         self._selector = selectors.DefaultSelector()
         self._left: deque[str] = deque()
@@ -103,9 +110,10 @@ class Workers:
             self._end_hanging()
 
     def _start(self) -> None:
-        command = [sys.executable, "-m", "primer.corpus.refine.worker", str(self.folder)]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "PYTHONUTF8": "1"}
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+        process = subprocess.Popen(
+            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+        )
         worker = _Worker(process)
         os.set_blocking(worker.out.fileno(), False)
         self._selector.register(worker.out, selectors.EVENT_READ, worker)
