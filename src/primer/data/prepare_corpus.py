@@ -54,14 +54,17 @@ def prepare_corpus(
     Validation is the documents whose cluster's hash falls below the fraction. Raises DataError where one of the splits
     would be empty, UsageError for a tokenizer that cannot mark documents.
     """
-    key = sha256_of_lines(["corpus", str(VERSION), corpus.key, repr(settings)])
+    given = _given(settings.tokenizer)
+    how = [str(settings.validation_fraction), str(settings.train_tokens)]
+    which = given.fingerprint if given else f"learned, {settings.vocabulary}"
+    key = sha256_of_lines(["corpus", str(VERSION), corpus.key, which, *how])
     if out.exists():
         found = ShardDirectory.open(out)
         if found.key != key:
             raise UsageError("other shards are here", str(out), "another folder")
         return found
     total = _counted(corpus, settings)
-    tokenizer = _tokenizer(corpus, settings, progress)
+    tokenizer = given or _learned(corpus, settings, progress)
     with ShardWriter(out, tokenizer, source=_about(corpus), key=key) as writer:
 
         def lines() -> Iterator[str]:
@@ -112,15 +115,18 @@ def _split(document: Kept, settings: Settings) -> Split:
     return "validation" if document.is_held_out(settings.validation_fraction) else "train"
 
 
-def _tokenizer(corpus: Corpus, settings: Settings, progress: Progress) -> BPETokenizer:
-    if settings.tokenizer != "train":
-        given = open_tokenizer(settings.tokenizer)
-        if not has_documents(given):
-            raise UsageError(
-                f"the tokenizer {settings.tokenizer} does not mark where documents begin",
-                hint="gpt2, or train",
-            )
-        return given
+def _given(name: str) -> BPETokenizer | None:
+    """A tokenizer that is there already. UsageError for one that cannot mark documents."""
+    if name == "train":
+        return None
+    given = open_tokenizer(name)
+    if not has_documents(given):
+        raise UsageError(f"the tokenizer {name} does not mark where documents begin", hint="gpt2, or train")
+    return given
+
+
+def _learned(corpus: Corpus, settings: Settings, progress: Progress) -> BPETokenizer:
+    """From the documents of the training split."""
 
     def texts() -> Iterator[str]:
         for number, document in enumerate(corpus.documents()):

@@ -17,13 +17,14 @@ from primer.corpus.refine.recipe import Recipe
 from primer.corpus.refine.report import report
 from primer.corpus.refine.run import Outcome, run
 from primer.data.documents import in_order
+from primer.data.llmc import write_llmc
 from primer.data.prepare_corpus import Settings, prepare_corpus
 from primer.data.shards import ShardDirectory
 from primer.device import cores
 from primer.errors import DataError, UsageError
 from primer.tokens import BPETokenizer
 
-SHARDS = "shards"
+SHARDS, LLMC = "shards", "llm.c"
 
 Progress = Callable[[str, int, int, int], None]
 """Called with a step, how much of it is done, of how much, and the pages so far."""
@@ -89,6 +90,8 @@ def make_corpus(
     shards = None
     if tokens.tokenizer != "none":
         shards = prepare_corpus(corpus, out / SHARDS, settings, threads=jobs, progress=stage)
+    if shards and tokens.llmc and not (out / LLMC).exists():
+        write_llmc(shards, out / LLMC)
     progress("report", 0, 1, 0)
     return Made(plan, outcome, shards, write_report(out, count_tokens=tokens.count_dropped))
 

@@ -103,3 +103,85 @@ def judge():
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_has_the_text_that_trafilatura_finds(judge, name):
     assert extract(PAGES[name]) == judge(PAGES[name])
+
+
+SAID = {
+    "loose": f"{LONG}\n{MORE}",
+    "list": f"{LONG}\n- Herring\n- Cod\n  - young\n  - old\n{MORE}",
+    "table": f"{LONG}\n| Fish | Price |\n|---|---|\n| Herring | 3 |\n| None | |\n{MORE}",
+    "farm": f"{LONG}\n{MORE}",
+    "boilerplate": f"{LONG}\n{SENTENCE} Indeed.",
+    "blank": "",
+}
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_lines_are_blocks(name):
+    """Without a judge: each block on its own line, items with dashes, rows between bars."""
+    assert [line.rstrip() for line in extract(PAGES[name]).splitlines()] == SAID[name].splitlines()
+
+
+def test_a_tag_is_judged_by_its_names():
+    assert MARKS['div class="navbar"'].flags & GUARDED
+    assert not MARKS['td class="navbar"'].flags & GUARDED
+    assert MARKS['p style="border: 0"'].flags & UNWANTED
+    assert MARKS['section id="comments"'].flags & COMMENT
+    assert not MARKS['p id="comments"'].flags & COMMENT
+    assert MARKS['div id="content"'].flags & FRAMES[3]
+    assert MARKS['td colspan="3" rowspan="2"'].flags >> COLUMNS & 127 == 3
+    assert MARKS['td colspan="3" rowspan="2"'].flags >> ROWS & 127 == 2
+
+
+def test_prose_is_long_blocks_with_few_links():
+    html = page(
+        f"<div>{LONG}</div><div><a>{MORE}</a></div><div>Short</div><div>{MORE}</div><div>{LONG}</div>"
+    )
+    assert prose(events(html)) == [LONG, "Short", MORE, LONG] or prose(events(html)) == [LONG, MORE, LONG]
+
+
+HOSTILE = {
+    "deep": "<div><p>" * 50_000 + LONG,
+    "deep lists": "<ul><li>a" * 50_000,
+    "many tags": f"<p>{LONG}</p>" + "<br>y" * 200_000,
+    "wide": "<table><tr>" + "<td>x" * 3_000,
+    "spans": "<table>" + "<tr><td colspan=1000 rowspan=1000>x" * 300,
+    "dropped": f"<html><article><p>{LONG}" + "<ul></ul>x" * 3_000 + "<b>x</b>y" * 3_000,
+    "open": "<a" * 50_000,
+    "nul": "\0<html>\0<p>\ud800" + LONG,
+    "declared": f'<?xml version="1.0" encoding="latin-1"?><html><body><p>{LONG}</p></body></html>',
+    "no body": "<html><frameset><frame src=x></frameset></html>",
+    "binary": bytes(random.Random(5).randrange(256) for _ in range(50_000)).decode("utf-8", "replace"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_no_page_breaks_it(name):
+    text = extract(HOSTILE[name])
+    assert "\n\n" not in text
+    assert text == text.strip()
+    assert (LONG in text) == (name in ("nul", "declared"))
+
+
+def agreement(ours, theirs):
+    """F1 of the words, counted."""
+    ours, theirs = Counter(ours.split()), Counter(theirs.split())
+    if not ours or not theirs:
+        return float(ours == theirs)
+    return 2 * (ours & theirs).total() / (ours.total() + theirs.total())
+
+
+def test_a_sample_of_a_crawl_has_the_words_that_trafilatura_finds(judge, data_dir):
+    archive = data_dir / "warc" / "debian-docs-a.warc.gz"
+    if not archive.is_file():
+        pytest.skip(f"there is no {archive}")
+    from fastwarc.warc import ArchiveIterator, WarcRecordType
+
+    pages = []
+    for record in ArchiveIterator(archive.open("rb"), record_types=WarcRecordType.response):
+        address = record.headers.get("WARC-Target-URI", "")
+        if int(hashlib.sha256(address.encode()).hexdigest(), 16) % 25 == 0:
+            pages.append(record.reader.read().decode("utf-8", "replace"))
+    pages = sorted(pages, key=len)[:40]
+    scores = [agreement(extract(html), judge(html)) for html in pages]
+    assert len(scores) == 40
+    assert sum(scores) / len(scores) > 0.98

@@ -79,13 +79,16 @@ def prefers_other(body: Node, length: int, text: str) -> bool:
 
 def from_other(stream: list[str], other: Element, length: int) -> str:
     """The scored article as text, or the page's prose if the article is not clean."""
+    if other.tag == "body" and len(other.kids) == 1 and not is_text(other.text):
+        other = other.kids[0]
+    other.tag = other.raw = "div"
     html = html_of(other)
     if length < ENOUGH or _UNCLEAN.search(html):
         blocks = prose(stream)
         prose_length = len(" ".join(" ".join(blocks).split()))
         if prose_length and (length <= 3 * prose_length if _UNCLEAN.search(html) else length < prose_length):
             return write(paragraphs(blocks))
-    root = build(events(html)).kids[0]
+    root = build(events(html, fragment=True)).kids[0]
     if len(root.kids) == 1 and not is_text(root.text) and not is_text(root.kids[0].tail):
         root = root.kids[0]
     root.tag, root.tail = "div", ""

@@ -10,7 +10,7 @@ from primer.corpus.crawl.main_text_tree import Node, content, settle, splice
 _TESTED: Final = frozenset(("div", "list", "p", "table", "head", "quote"))
 _CELLS: Final = ("item", "td", "th")
 
-_BIG = 2000  # characters: the length of more text is not looked at closely
+_BIG = 20_000  # characters: the length of more text is not looked at closely
 
 _Linked = list[tuple[Node, Node]]  # each element with links, after its parent
 

@@ -30,23 +30,35 @@ def _lxml() -> tuple[Any, Any]:
     return etree, parser
 
 
-def events(html: str) -> list[str]:
+def events(html: str, *, fragment: bool = False) -> list[str]:
     """Text, tag, text, tag … of the page's tree as libxml2 understands it, well-formed and without comments.
 
     Depth ends at 255, which is libxml2's limit. The list starts with the (empty) text before the first tag, its
-    tags have no angle brackets, and its texts are still escaped.
+    tags have no angle brackets, and its texts are still escaped. What looks like no page gives an empty list, unless it
+    is known to be a `fragment`.
     """
     etree, parser = _lxml()
     if "\x00" in html:
         html = html.replace("\x00", "")
     root = etree.fromstring(html.encode("utf-8", "replace"), parser)
     MARKS.bound()
-    if root is None:
+    if root is None or not (fragment or _is_page(root, html)):
         return []
     etree.strip_attributes(root, *_IDLE)
     source: str = etree.tostring(root, encoding="unicode", with_tail=False)
     start = source.find("<body>" if "<body>" in source else "<body ")
     return _TAG.split(source[start : source.rindex("</body>") + 7] if start >= 0 else source)
+
+
+def _is_page(root: Any, html: str) -> bool:
+    """Whether the page says so at its beginning, or has a head, or more than one element beside each other."""
+    if "html" in html[:50].lower() or root.find("head") is not None:
+        return True
+    body = root.find("body")
+    if body is None:
+        return len(root) > 1
+    only = len(body) == 1 and not (body.text or "").strip() and not (body[0].tail or "").strip()
+    return len(body[0] if only else body) > 1
 
 
 def unescape(text: str) -> str:

@@ -192,6 +192,8 @@ class Tokens:
     vocabulary: int = 8192
     validation_fraction: float = 0.1
     """By hash of the duplicate cluster, so that near copies never lie on both sides."""
+    llmc: bool = False
+    """Write the shards in llm.c's layout, too."""
     count_dropped: bool = True
     """For the report: count the tokens of what was dropped, too."""
 
