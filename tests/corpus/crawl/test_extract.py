@@ -10,12 +10,17 @@ import pytest
 from crawls import page, prose
 from primer.corpus.crawl.extract import ExtractionError, at_most, depth, extractor
 
-EXTRACTORS = ["trafilatura", "resiliparse"]
+
+def require(name: str) -> None:
+    pytest.importorskip("lxml" if name == "primer" else name, reason="extractors are of the extra [corpus]")
+
+
+EXTRACTORS = ["trafilatura", "resiliparse", "primer"]
 
 
 @pytest.mark.parametrize("name", EXTRACTORS)
 def test_the_main_part_is_extracted(name: str) -> None:
-    pytest.importorskip(name, reason="extractors are of the extra [corpus]")
+    require(name)
     text = extractor(name)(page(prose(1)).decode())
     assert [line for line in text.split("\n") if line] == prose(1)
 
@@ -36,7 +41,7 @@ def test_what_other_pages_said_changes_nothing() -> None:
 
 @pytest.mark.parametrize("name", EXTRACTORS)
 def test_pages_that_nest_too_deep_are_refused_at_once(name: str) -> None:
-    pytest.importorskip(name, reason="extractors are of the extra [corpus]")
+    require(name)
     with pytest.raises(ExtractionError, match="too_deep"):
         extractor(name)("<div>" * 100_000)
 
@@ -68,6 +73,6 @@ def test_what_takes_too_long_is_given_up() -> None:
 @pytest.mark.parametrize("name", EXTRACTORS)
 @pytest.mark.parametrize("html", ["", "<", "<html>", "\ud800<p>x", "<p>" + "x" * 100_000, "plain text"])
 def test_scraps_raise_nothing_else(name: str, html: str) -> None:
-    pytest.importorskip(name, reason="extractors are of the extra [corpus]")
+    require(name)
     with suppress(ExtractionError):
         assert isinstance(extractor(name)(html), str)

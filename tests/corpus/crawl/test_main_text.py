@@ -106,9 +106,9 @@ def test_a_page_has_the_text_that_trafilatura_finds(judge, name):
 
 
 SAID = {
-    "loose": f"{LONG}\n{MORE}",
+    "loose": LONG,
     "list": f"{LONG}\n- Herring\n- Cod\n  - young\n  - old\n{MORE}",
-    "table": f"{LONG}\n| Fish | Price |\n|---|---|\n| Herring | 3 |\n| None | |\n{MORE}",
+    "table": f"{LONG}\n| Fish | Price |\n|---|---|\n| Herring | 3 |\n| None |  |\n{MORE}",
     "farm": f"{LONG}\n{MORE}",
     "boilerplate": f"{LONG}\n{SENTENCE} Indeed.",
     "blank": "",
@@ -136,7 +136,7 @@ def test_prose_is_long_blocks_with_few_links():
     html = page(
         f"<div>{LONG}</div><div><a>{MORE}</a></div><div>Short</div><div>{MORE}</div><div>{LONG}</div>"
     )
-    assert prose(events(html)) == [LONG, "Short", MORE, LONG] or prose(events(html)) == [LONG, MORE, LONG]
+    assert prose(events(html)) == [LONG, MORE, LONG]
 
 
 HOSTILE = {
@@ -159,7 +159,7 @@ def test_no_page_breaks_it(name):
     text = extract(HOSTILE[name])
     assert "\n\n" not in text
     assert text == text.strip()
-    assert (LONG in text) == (name in ("nul", "declared"))
+    assert (LONG in text) == (name in ("nul", "declared", "dropped"))
 
 
 def agreement(ours, theirs):
@@ -170,17 +170,18 @@ def agreement(ours, theirs):
     return 2 * (ours & theirs).total() / (ours.total() + theirs.total())
 
 
-def test_a_sample_of_a_crawl_has_the_words_that_trafilatura_finds(judge, data_dir):
-    archive = data_dir / "warc" / "debian-docs-a.warc.gz"
+def test_a_sample_of_a_crawl_has_the_words_that_trafilatura_finds(judge, real_data):
+    archive = real_data / "warc" / "debian-docs-a.warc.gz"
     if not archive.is_file():
         pytest.skip(f"there is no {archive}")
     from fastwarc.warc import ArchiveIterator, WarcRecordType
 
     pages = []
-    for record in ArchiveIterator(archive.open("rb"), record_types=WarcRecordType.response):
-        address = record.headers.get("WARC-Target-URI", "")
-        if int(hashlib.sha256(address.encode()).hexdigest(), 16) % 25 == 0:
-            pages.append(record.reader.read().decode("utf-8", "replace"))
+    with archive.open("rb") as stream:
+        for record in ArchiveIterator(stream, record_types=WarcRecordType.response):
+            address = record.headers.get("WARC-Target-URI", "")
+            if int(hashlib.sha256(address.encode()).hexdigest(), 16) % 25 == 0:
+                pages.append(record.reader.read().decode("utf-8", "replace"))
     pages = sorted(pages, key=len)[:40]
     scores = [agreement(extract(html), judge(html)) for html in pages]
     assert len(scores) == 40

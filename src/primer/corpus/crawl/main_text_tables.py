@@ -10,7 +10,7 @@ from primer.corpus.crawl.main_text_tree import Node, Pieces, below, carried, tex
 if TYPE_CHECKING:
     from primer.corpus.crawl.main_text_blocks import Blocks
 
-_WIDEST = 100  # columns
+_WIDEST = 100  # columns; beyond, no cell reaches down
 
 
 def table(blocks: Blocks, node: Node, tags: frozenset[str]) -> Node | None:
@@ -34,7 +34,7 @@ def table(blocks: Blocks, node: Node, tags: frozenset[str]) -> Node | None:
                 _skip_spanned(row, spans)
             across, down = _across(cell), (cell.flags >> ROWS & 127) or 1
             if down > 1:
-                for column in range(len(row.kids), len(row.kids) + across):
+                for column in range(len(row.kids), min(len(row.kids) + across, _WIDEST)):
                     spans[column] = down - 1
             row.add(_cell(blocks, cell, Node("cell", int(header)), tags))
             if across > 1:

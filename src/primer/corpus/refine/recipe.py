@@ -50,8 +50,9 @@ class Urls:
 class Extract:
     """Stage 3: the main text of a page."""
 
-    extractor: Literal["trafilatura", "resiliparse", "none"] = "trafilatura"
-    """It decides the corpus more than any threshold does. none: the input is text."""
+    extractor: Literal["trafilatura", "resiliparse", "primer", "none"] = "trafilatura"
+    """It decides the corpus more than any threshold does. primer: our own, which agrees with trafilatura 2.3 on nearly
+    every word, five times as fast. none: the input is text."""
     favor_precision: bool = True
     """Trafilatura: rather lose text than keep what is not the page's own."""
     charset: Literal["declared", "utf-8-first"] = "declared"
