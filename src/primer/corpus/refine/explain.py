@@ -142,8 +142,8 @@ def _lines(row: dict[str, Any], recipe: Recipe) -> Iterator[Line]:
 
 def offending(row: dict[str, Any]) -> Sequence[tuple[int, int]]:
     """Where in the text of a dropped document the offence is."""
-    from primer.corpus.text.spans import spans
+    from primer.corpus.text.spans import needs_words, spans
     from primer.corpus.text.words import words
 
-    text = row["text"] or ""
-    return spans(text, words(text), row["reason"]) if text else []
+    text, reason = row["text"] or "", row["reason"]
+    return spans(text, words(text) if needs_words(reason) else [], reason) if text else []

@@ -12,6 +12,21 @@ from primer.corpus.refine.store import annotated, parquet_file, stored
 from primer.corpus.text.contamination import Find, mask
 from primer.corpus.text.pii import Replacer
 
+READ = (
+    "id",
+    "source",
+    "url",
+    "date",
+    "bytes",
+    "text",
+    "clean",
+    "languages",
+    "scores",
+    "words",
+    "items",
+    "places",
+)
+"""What is looked at of the measurements, beside the columns of the limits."""
 KEPT_FOLDER = "kept"
 KEPT = (
     "id",
@@ -69,7 +84,8 @@ def finish(plan: Plan, task: str) -> tuple[dict[Path, str], dict[str, Any]]:
 
         number = 0
         decisions = stored(plan.folder("select") / f"{task}.parquet")
-        for table, decided in zip(annotated(plan, task), decisions, strict=True):
+        columns = list(dict.fromkeys([*READ, *column_of.values()]))
+        for table, decided in zip(annotated(plan, task, columns), decisions, strict=True):
             sorted_rows: dict[str, list[dict[str, Any]]] = {}
             for row, decision in zip(table.to_pylist(), decided.to_pylist(), strict=True):
                 folder = _place(row, decision, copies.get(number))

@@ -7,7 +7,7 @@ the columns that the stages left.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 from primer.config import dotted, to_dict
 from primer.corpus.refine.described import COLUMN_TITLES, STAGE_TITLES, reason_in_words
 from primer.corpus.refine.estimate import is_on
+from primer.corpus.refine.explain import offending
 from primer.corpus.refine.kept import Corpus
 from primer.corpus.refine.plan import Plan
 from primer.corpus.refine.run import Blamed
@@ -222,9 +223,6 @@ def _rank(identity: str) -> bytes:
 
 def _fill_samples(plan: Plan, stages: list[dict[str, Any]]) -> None:
     """For each reason some documents, chosen by the hashes of their ids, with the place of the offence."""
-    from primer.corpus.text.spans import spans
-    from primer.corpus.text.words import words
-
     for stage in stages:
         best: dict[str, list[tuple[bytes, dict[str, Any]]]] = {}
         for row in _dropped(plan, stage["stage"]):
@@ -236,12 +234,10 @@ def _fill_samples(plan: Plan, stages: list[dict[str, Any]]) -> None:
         for reason in stage["reasons"]:
             chosen = sorted(best.get(reason["reason"], []), key=lambda each: each[0])[:SAMPLES]
             for _, row in chosen:
-                text = row["text"] or ""
-                where = spans(text, words(text), reason["reason"]) if text else []
-                reason["samples"].append(_sample(row, text, where))
+                reason["samples"].append(_sample(row, row["text"] or "", offending(row)))
 
 
-def _sample(row: dict[str, Any], text: str, where: list[tuple[int, int]]) -> dict[str, Any]:
+def _sample(row: dict[str, Any], text: str, where: Sequence[tuple[int, int]]) -> dict[str, Any]:
     return {
         "id": row["id"],
         "url": row["url"],

@@ -46,6 +46,11 @@ def spans(text: str, words: Sequence[str], reason: str, rules: LineRules = FINEW
     return _OF_TEXT[reason](text) if reason in _OF_TEXT else []
 
 
+def needs_words(reason: str) -> bool:
+    """Whether `spans` looks at the words for this reason."""
+    return reason in _OF_WORDS or re.fullmatch(r"(top|duplicated)_\d+_.*", reason) is not None
+
+
 def locate(text: str, words: Iterable[str]) -> list[Span]:
     """Where the words stand, each after the one before. ValueError if one does not."""
     places: list[Span] = []
