@@ -12,6 +12,7 @@ import torch
 import primer
 from primer.data.prepare import prepare
 from primer.errors import DataError, DivergedError, StoppedError, SurroundingsError, UsageError
+from primer.lock import RunLock
 from primer.recipes import run as run_module
 from primer.recipes.directory import RunDirectory, find
 from primer.recipes.ending import going_on
@@ -20,7 +21,6 @@ from primer.recipes.session import STOPPING, Session
 from primer.tokens import BPETokenizer
 from primer.training import checkpoint
 from primer.training.distributed import World
-from primer.training.lock import RunLock
 from setups import TINY
 
 

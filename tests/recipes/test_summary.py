@@ -3,14 +3,14 @@ from pathlib import Path
 
 import pytest
 
+from primer import lock
 from primer.config import to_toml
 from primer.errors import DataError
+from primer.lock import RunLock
 from primer.recipes.config import RunConfig
 from primer.recipes.directory import find
 from primer.recipes.resolve import resolve
 from primer.recipes.summary import summaries
-from primer.training import lock
-from primer.training.lock import RunLock
 
 
 @pytest.fixture

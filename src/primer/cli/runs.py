@@ -239,8 +239,8 @@ def remove_runs(argv: Sequence[str]) -> int:
         return 0
     required(arguments, REMOVE, "a run")
 
+    from primer.lock import RunLock
     from primer.recipes.directory import find
-    from primer.training.lock import RunLock
 
     paths = list(dict.fromkeys(find(name, arguments.options.runs_dir).path for name in arguments.values))
     for path in paths:

@@ -25,6 +25,7 @@ from primer import config as configs
 from primer import device as devices
 from primer.assets import write_atomically
 from primer.errors import DivergedError, PrimerError, UsageError
+from primer.lock import RunLock
 from primer.models.count import flops_per_token
 from primer.recipes import directory
 from primer.recipes.config import PLACES, AnyConfig, is_dropout, title
@@ -58,7 +59,6 @@ from primer.recipes.weights import (
 )
 from primer.training import checkpoint
 from primer.training.distributed import World, joined, launch, place, restarted
-from primer.training.lock import RunLock
 from primer.training.log import check_installed
 from primer.training.loop import Trainer, fit
 from primer.training.optim import orthogonalise_dtype

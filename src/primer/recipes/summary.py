@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from primer.errors import PrimerError
+from primer.lock import is_held
 from primer.models.count import parameters
 from primer.recipes.config import title
 from primer.recipes.directory import RunDirectory, every
-from primer.training.lock import is_held
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,13 @@ import pytest
 
 from crawls import archive, record, records
 from primer.corpus.refine.kept import Corpus
-from primer.corpus.refine.plan import make
+from primer.corpus.refine.plan import keep, make
 from primer.corpus.refine.recipe import resolve
 from primer.corpus.refine.report import merged
 from primer.corpus.refine.run import Outcome, run
 from primer.corpus.refine.store import stored
+from primer.errors import SurroundingsError
+from primer.lock import RunLock
 
 Crawl = Callable[[], list[Path]]
 
@@ -117,6 +119,22 @@ def test_a_file_that_changed_is_read_again(crawl: Crawl, tmp_path: Path) -> None
     assert refined(out, inputs).done["annotate"] == 1
 
 
+def test_what_was_made_of_inputs_that_are_gone_goes_too(crawl: Crawl, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    inputs = crawl()
+    refined(out, inputs)
+    refined(out, inputs[:1])
+    (path,) = out.glob("kept/*.parquet")
+    assert sum(table.num_rows for table in stored(path)) == len(list(Corpus.open(out).documents())) == 6
+
+
+def test_two_runs_do_not_write_into_the_same_folder(crawl: Crawl, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    with RunLock(out), pytest.raises(SurroundingsError, match="this corpus is being made"):
+        refined(out, crawl())
+
+
 def test_a_damaged_result_is_made_again(crawl: Crawl, tmp_path: Path) -> None:
     out = tmp_path / "out"
     inputs = crawl()
@@ -175,6 +193,7 @@ def test_datatroves_local_executor_makes_the_same(
     pytest.importorskip("datatrove", reason="the engines are of the extra [cluster]")
     inputs, expected = twelve
     plan = make(resolve("fineweb-fast").config, inputs, tmp_path / "out", quiet)
+    keep(plan)
     script = (
         "import sys; from pathlib import Path\n"
         "from primer.corpus.refine import engine, plan\n"
@@ -195,7 +214,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(
     twelve: tuple[list[Path], dict[str, str]], tmp_path: Path, seconds: float
 ) -> None:
     inputs, expected = twelve
-    make(resolve("fineweb-fast").config, inputs, tmp_path / "out", quiet)
+    keep(make(resolve("fineweb-fast").config, inputs, tmp_path / "out", quiet))
     script = (
         "import sys; from pathlib import Path\n"
         "from primer.corpus.refine.plan import open_plan\n"

@@ -21,7 +21,7 @@ except ImportError as error:
 
 from primer.corpus.refine.jobs import JOBS, is_done, tasks
 from primer.corpus.refine.plan import Plan, open_plan
-from primer.corpus.refine.run import Blamed
+from primer.corpus.refine.run import Blamed, at_work
 from primer.corpus.refine.workers import Workers
 
 Engine = Literal["local", "slurm", "ray"]
@@ -99,4 +99,5 @@ def launch(plan: Plan, engine: Engine, ranks: int, **options: Any) -> None:
 
         cores = None if "RAY_ADDRESS" in os.environ else ranks  # a cluster that is there has its own
         ray.init(ignore_reinit_error=True, include_dashboard=False, num_cpus=cores)
-    executors(plan, engine, ranks, **options)[-1].run()
+    with at_work(plan):
+        executors(plan, engine, ranks, **options)[-1].run()

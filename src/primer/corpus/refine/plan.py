@@ -78,7 +78,7 @@ class Plan:
 
 
 def make(recipe: Recipe, specs: Sequence[str | Path], out: Path, progress: Progress) -> Plan:
-    """Look at what there is to read, and write the plan into the corpus' folder.
+    """Look at what there is to read, and plan. Nothing is written (`keep` does).
 
     A file that was hashed for an earlier plan here, and has not changed since, is not hashed again.
     """
@@ -87,16 +87,20 @@ def make(recipe: Recipe, specs: Sequence[str | Path], out: Path, progress: Progr
         known = {each.path: each for each in open_plan(out).inputs}
     inputs = find(specs, known, progress)
     plan = Plan(out, recipe, inputs, units(inputs, stretches))
-    plan.keys  # noqa: B018  # what a stage lacks (a model, a list, an extra) is said before anything is written
+    plan.keys  # noqa: B018  # what a stage lacks (a model, a list, an extra) is said before anything is done
+    return plan
+
+
+def keep(plan: Plan) -> None:
+    """Write the plan into the corpus' folder, where every process that works on it looks."""
     fields = {
-        "recipe": to_dict(recipe),
-        "inputs": [asdict(each) for each in inputs],
+        "recipe": to_dict(plan.recipe),
+        "inputs": [asdict(each) for each in plan.inputs],
         "units": [asdict(each) for each in plan.units],
     }
-    save(out / PLAN, fields)
-    with writing(out):
-        write_atomically(out / "recipe.toml", to_toml(recipe))
-    return plan
+    save(plan.out / PLAN, fields)
+    with writing(plan.out):
+        write_atomically(plan.out / "recipe.toml", to_toml(plan.recipe))
 
 
 def adopt(plan: Plan, other: Plan) -> None:

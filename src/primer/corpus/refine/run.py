@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from primer.assets import write_atomically
+from primer.assets import write_atomically, writing
 from primer.corpus.refine.jobs import JOBS, is_done, tasks
-from primer.corpus.refine.plan import Plan
+from primer.corpus.refine.plan import Plan, keep
 from primer.corpus.refine.workers import Workers
+from primer.lock import RunLock
 
 Progress = Callable[[str, int, int, int], None]
 """Called with a job, tasks done, all of them, and the pages so far."""
@@ -36,7 +37,7 @@ def run(plan: Plan, processes: int, progress: Progress = lambda job, done, total
         pages += more
         progress(job, done, total, pages)
 
-    with Workers(plan.out, processes, heard) as workers:
+    with at_work(plan), Workers(plan.out, processes, heard) as workers:
         for job in JOBS:
             names = tasks(plan, job)
             left = [task for task in names if not is_done(plan, job, task)]
@@ -50,7 +51,26 @@ def run(plan: Plan, processes: int, progress: Progress = lambda job, done, total
     if hasattr(os, "sync"):  # once, for everything
         os.sync()
     plan.store.forget({plan.folder(job) for job in JOBS})
+    _sweep_others(plan)
     return outcome
+
+
+@contextmanager
+def at_work(plan: Plan) -> Iterator[None]:
+    """Nobody else works in the folder meanwhile, and the plan lies there. SurroundingsError where somebody does."""
+    with writing(plan.out):
+        plan.out.mkdir(parents=True, exist_ok=True)
+    with RunLock(plan.out, "this corpus is being made"):
+        keep(plan)
+        yield
+
+
+def _sweep_others(plan: Plan) -> None:
+    """Remove what was made of inputs that the plan no longer has: a reader takes every file for the corpus'."""
+    names = {f"{unit.name}.parquet" for unit in plan.units}
+    for path in [*plan.out.glob("kept/*"), *plan.out.glob("dropped/*/*")]:
+        if path.name not in names and path.name.endswith(".parquet"):
+            path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)

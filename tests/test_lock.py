@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from primer.errors import SurroundingsError
-from primer.training.lock import RunLock
+from primer.lock import RunLock
 
 HOLD = """
 import sys
 from pathlib import Path
-from primer.training.lock import RunLock
+from primer.lock import RunLock
 with RunLock(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

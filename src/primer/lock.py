@@ -1,4 +1,4 @@
-"""One process a run directory: the lock is the kernel's, so a dead holder's is free at once."""
+"""One process a directory (of a run, of a corpus): the lock is the kernel's, so a dead holder's is free at once."""
 
 import os
 from pathlib import Path
@@ -11,7 +11,8 @@ from primer.errors import SurroundingsError
 class RunLock:
     """`with RunLock(run): …` — a second holder gets a `SurroundingsError` that names the first."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, doing: str = "this run is being trained") -> None:
+        self.doing = doing
         self.file = directory / "lock"
         self.handle: IO[str] | None = None
 
@@ -24,7 +25,7 @@ class RunLock:
             holder = handle.read().strip() or "another process"
             handle.close()
             raise SurroundingsError(
-                f"this run is being trained by {holder}",
+                f"{self.doing} by {holder}",
                 where=str(self.file.parent),
                 hint="wait for it, or stop it with Ctrl-C where it runs",
             ) from None
