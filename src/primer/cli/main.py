@@ -44,6 +44,7 @@ primer: GPT from scratch, to read, to train and to use
 usage: primer VERB …            (primer VERB --help says more)
 
 train
+  corpus run RECIPE CRAWL…        a raw crawl to clean, deduplicated shards, and a report of what was dropped and why
   prepare TEXT… --out DIR         texts of any size to token shards, on all cores
   train [RECIPE|TEXT|FILE.toml]   train a GPT; without a word, on text that Python carries
   resume RUN                      go on where a run stopped, as if it never had
