@@ -14,6 +14,7 @@ import resource
 import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -130,6 +131,7 @@ def live(order: Order) -> int:
     """What a child does; the exit code of its last command, 77 where the surroundings cannot be made."""
     for name, value in order["environment"].items():
         os.environ.pop(name, None) if value is None else os.environ.__setitem__(name, value)
+    tempfile.tempdir = None  # a library that torch finds (dill) has asked for it here, before TMPDIR was said
     if "HOME" in order["environment"] and "HOME" not in os.environ:
         pwd.getpwuid = nobody
     os.chdir(order["cwd"])
