@@ -4,7 +4,6 @@ for."""
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from primer.cli.flags import Verb, parse, show_help
-from primer.cli.prepare import duration, politely_stopped
+from primer.cli.prepare import Line, duration, politely_stopped
 from primer.corpus.refine.recipe import Recipe, resolve, shipped
 from primer.errors import DataError, StoppedError, UsageError, nearest
 
@@ -30,7 +29,7 @@ class RunOptions:
     """Processes at once (-j). 0: as many as there are cores."""
     engine: Literal["processes", "local", "ray", "slurm"] = "processes"
     """processes: on this machine. local, ray, slurm: datatrove's executors (extra [cluster]), with --out in a folder
-    that all machines see; the result is the same, byte for byte."""
+    that all machines see; the result is the same, byte for byte (Slurm was not tried yet)."""
     slurm_partition: str = ""
     """Of --engine=slurm, which submits jobs and returns; the same command afterwards makes shards and report."""
     slurm_time: str = "10:00:00"
@@ -259,31 +258,15 @@ def jobs_spelt_out(argv: Sequence[str]) -> list[str]:
     return words
 
 
-class Progress:
-    """A line that renews itself on a terminal, a line every half minute elsewhere."""
+class Progress(Line):
+    """Which job is under way, and how fast pages are measured."""
 
     def __init__(self) -> None:
-        self.live = sys.stderr.isatty()
-        self.said = time.monotonic()
+        super().__init__()
         self.started = self.said
-        self.wrote = False
 
     def __call__(self, job: str, done: int, total: int, pages: int) -> None:
         now = time.monotonic()
-        if now - self.said < (0.25 if self.live else 30.0):
-            return
-        self.said = now
-        rate = f", {pages:,} pages, {pages / (now - self.started):,.0f}/s" if pages else ""
-        text = f"{job}: {done:,} of {total:,}{rate}"
-        print(
-            f"\r\x1b[K{text}" if self.live else text,
-            end="" if self.live else "\n",
-            file=sys.stderr,
-            flush=True,
-        )
-        self.wrote = True
-
-    def end(self) -> None:
-        """Leave the line."""
-        if self.live and self.wrote:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+        if self.is_due(now):
+            rate = f", {pages:,} pages, {pages / (now - self.started):,.0f}/s" if pages else ""
+            self.say(f"{job}: {done:,} of {total:,}{rate}")

@@ -166,27 +166,23 @@ def in_lines(found: dict[str, Any]) -> str:
     return "\n".join(f"{name:<11} {text}" for name, text in lines.items())
 
 
-class Progress:
+class Line:
     """A line that renews itself on a terminal, a line every half minute elsewhere."""
 
     def __init__(self) -> None:
         self.live = sys.stderr.isatty()
-        self.stage, self.started, self.said = "", 0.0, time.monotonic()
-        self.before = 0
+        self.said = time.monotonic()
         self.wrote = False
 
-    def __call__(self, stage: str, done: int, total: int) -> None:
-        now = time.monotonic()
-        if stage != self.stage:
-            self.stage, self.started, self.before = stage, now, done
+    def is_due(self, now: float) -> bool:
+        """Whether it is time to say something; whoever asks says it then."""
         if now - self.said < (0.25 if self.live else 30.0):
-            return
+            return False
         self.said = now
-        speed = (done - self.before) / max(now - self.started, 1e-9)
-        unit = "tokens" if stage == "tokens" else "characters"
-        share = f"{done / total:.0%}" if total else f"{done:,} {unit}"
-        left = f", {duration(max(total - done, 0) / speed)} left" if total and speed else ""
-        text = f"{stage}: {share}, {speed / 1e6:.1f} million {unit}/s{left}"
+        return True
+
+    def say(self, text: str) -> None:
+        """Write the line."""
         print(
             f"\r\x1b[K{text}" if self.live else text,
             end="" if self.live else "\n",
@@ -199,6 +195,26 @@ class Progress:
         """Leave the line."""
         if self.live and self.wrote:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+class Progress(Line):
+    """How far the preparing of a text is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stage, self.started, self.before = "", 0.0, 0
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if stage != self.stage:
+            self.stage, self.started, self.before = stage, now, done
+        if not self.is_due(now):
+            return
+        speed = (done - self.before) / max(now - self.started, 1e-9)
+        unit = "tokens" if stage == "tokens" else "characters"
+        share = f"{done / total:.0%}" if total else f"{done:,} {unit}"
+        left = f", {duration(max(total - done, 0) / speed)} left" if total and speed else ""
+        self.say(f"{stage}: {share}, {speed / 1e6:.1f} million {unit}/s{left}")
 
 
 def duration(seconds: float) -> str:

@@ -16,7 +16,7 @@ from primer.corpus.crawl.main_text_own import ENOUGH, elements, own
 from primer.corpus.crawl.main_text_prose import prose
 from primer.corpus.crawl.main_text_score import Element, article
 from primer.corpus.crawl.main_text_stream import events
-from primer.corpus.crawl.main_text_tree import Node, is_text, settle
+from primer.corpus.crawl.main_text_tree import Node, is_text, place, settle
 from primer.corpus.crawl.main_text_widgets import clean, html_of, text_of
 from primer.corpus.crawl.main_text_write import write
 
@@ -110,17 +110,7 @@ def as_written(node: Node) -> None:
         elif kid.tag in ("td", "th"):
             kid.flags = int(kid.tag == "th")
         kid.tag = _ROWS.get(kid.tag, kid.tag)
-        if kid.tag in _WRITTEN:
-            settle(node, kids, pieces)
-            kids.append(kid)
-            pieces = [kid.tail]
-        else:
-            pieces.append(kid.text)
-            if kid.kids:
-                settle(node, kids, pieces)
-                kids += kid.kids
-                pieces = [kids[-1].tail]
-            pieces.append(kid.tail)
+        pieces = place(node, kid, kids, pieces, whole=kid.tag in _WRITTEN)
     settle(node, kids, pieces)
     node.kids = kids
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from primer.corpus.crawl.main_text_marks import GUARDED, UNWANTED
-from primer.corpus.crawl.main_text_tree import Node, content, settle, splice
+from primer.corpus.crawl.main_text_tree import Node, content, place, settle, splice
 
 _TESTED: Final = frozenset(("div", "list", "p", "table", "head", "quote"))
 _CELLS: Final = ("item", "td", "th")
@@ -52,17 +52,7 @@ def _discard(node: Node, unwanted: int) -> None:
             node.add_sums(kid, -1)
             _discard(kid, unwanted)
             node.add_sums(kid)
-        if kid.tag != "span":
-            settle(node, kids, pieces)
-            kids.append(kid)
-            pieces = [kid.tail]
-        else:
-            pieces.append(kid.text)
-            if kid.kids:
-                settle(node, kids, pieces)
-                kids += kid.kids
-                pieces = [kids[-1].tail]
-            pieces.append(kid.tail)
+        pieces = place(node, kid, kids, pieces, whole=kid.tag != "span")
     settle(node, kids, pieces)
     node.kids = kids
 

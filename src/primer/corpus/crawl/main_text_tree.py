@@ -116,6 +116,21 @@ def splice(node: Node, unwanted: set[int], *, keep_tails: bool = True) -> None:
     node.kids = kids
 
 
+def place(node: Node, kid: Node, kids: list[Node], pieces: list[str], *, whole: bool) -> list[str]:
+    """Put an element among the kids of a node, or else what it holds; the texts that stand behind the last kid then."""
+    if whole:
+        settle(node, kids, pieces)
+        kids.append(kid)
+        return [kid.tail]
+    pieces.append(kid.text)
+    if kid.kids:
+        settle(node, kids, pieces)
+        kids += kid.kids
+        pieces = [kids[-1].tail]
+    pieces.append(kid.tail)
+    return pieces
+
+
 def unwrap(node: Node, tags: set[str]) -> None:
     """Put the content of elements with these names in their place."""
     if not tags:
@@ -124,17 +139,7 @@ def unwrap(node: Node, tags: set[str]) -> None:
     pieces = [node.text]
     for kid in node.kids:
         unwrap(kid, tags)
-        if kid.tag not in tags:
-            settle(node, kids, pieces)
-            kids.append(kid)
-            pieces = [kid.tail]
-        else:
-            pieces.append(kid.text)
-            if kid.kids:
-                settle(node, kids, pieces)
-                kids += kid.kids
-                pieces = [kids[-1].tail]
-            pieces.append(kid.tail)
+        pieces = place(node, kid, kids, pieces, whole=kid.tag not in tags)
     settle(node, kids, pieces)
     node.kids = kids
 

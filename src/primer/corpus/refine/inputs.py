@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from primer.assets import log, sha256_of, sha256_of_lines
 from primer.corpus.readers import PACKED, require_regular, unpacked_suffix
@@ -192,10 +192,3 @@ def stretches(each: Input, goal: int) -> list[tuple[int, int | None]]:
     if each.kind == "jsonl" and path.suffix.lower() not in PACKED and each.size > goal:
         return [(start, min(start + goal, each.size)) for start in range(0, each.size, goal)]
     return [(0, None)]
-
-
-def plain(value: Input | Unit | Part) -> dict[str, Any]:
-    """As JSON keeps it."""
-    from dataclasses import asdict
-
-    return asdict(value)
