@@ -18,7 +18,6 @@ import shutil
 import sys
 import tempfile
 import urllib.error
-import urllib.request
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -138,6 +137,8 @@ def _places(asset: Asset) -> Iterator[Path]:
 
 
 def _download(asset: Asset, target: Path) -> Path:
+    import urllib.request  # which takes longer than all else here, and is seldom needed
+
     log.warning("downloading %s from %s", asset.name, asset.url)
     digest = hashlib.sha256()
     try:

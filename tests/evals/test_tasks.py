@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from primer import assets
 from primer.errors import DataError, SurroundingsError, UsageError
 from primer.evals import questions, tasks
 from primer.evals.figures import GPT2_124M
@@ -250,7 +249,7 @@ def test_hellaswag_is_fetched_only_with_its_checksum(
         asked.append(url)
         raise ConnectionError("no network in tests")
 
-    monkeypatch.setattr(assets.urllib.request, "urlopen", refuse)
+    monkeypatch.setattr("urllib.request.urlopen", refuse)
     with pytest.raises(SurroundingsError) as caught:
         read_task("hellaswag")
     assert asked == [tasks.HELLASWAG.url]

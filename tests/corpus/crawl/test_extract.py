@@ -25,6 +25,25 @@ def test_the_main_part_is_extracted(name: str) -> None:
     assert [line for line in text.split("\n") if line] == prose(1)
 
 
+FURNISHED = """<html><body class="{body}"><nav>Home</nav><div class="left-SIDEBAR sidebar">Latest</div>
+<ul id="toc"><li>Contents</li></ul><div id="protocol">{text}</div><div class="cookie-note">Agree</div>
+<div class="page-footer">Imprint</div></body></html>"""
+"""What stands around a text in the manner of the web. "protocol" is no table of contents."""
+
+
+@pytest.mark.parametrize("body", ["", "has-sidebar with-nav"])
+def test_resiliparse_skips_what_stands_around_a_text_but_never_the_text(body: str) -> None:
+    """A name as the second body's would have the whole page skipped."""
+    require("resiliparse")
+    text = extractor("resiliparse")(FURNISHED.format(body=body, text="<br>".join(prose(3, 40))))
+    assert [line for line in text.split("\n") if line] == prose(3, 40)
+
+
+def test_a_short_page_is_not_looked_at_twice_for_what_is_left_out() -> None:
+    require("resiliparse")
+    assert extractor("resiliparse")(FURNISHED.format(body="", text="Little.")) == "Little."
+
+
 def test_what_other_pages_said_changes_nothing() -> None:
     """trafilatura forgets: by itself it drops paragraphs that it has seen in other pages."""
     trafilatura = pytest.importorskip("trafilatura", reason="of the extra [corpus]")

@@ -38,6 +38,7 @@ def assert_same(found, expected):
     assert wrong == []
     assert found.text == expected.text
     assert (found.all_words, found.words_left) == (expected.all_words, expected.words_left)
+    assert found.chunks == expected.chunks
 
 
 @pytest.fixture(scope="module")

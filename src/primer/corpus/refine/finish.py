@@ -77,7 +77,7 @@ def finish(plan: Plan, task: str) -> tuple[dict[Path, str], dict[str, Any]]:
         def write(folder: str, rows: list[dict[str, Any]]) -> None:
             if rows and folder not in writers:
                 path = plan.out / folder / f"{task}.parquet"
-                writers[folder], digest = stack.enter_context(parquet_file(path))
+                writers[folder], digest = stack.enter_context(parquet_file(path, "zstd"))
                 digests.append(digest)
             if rows:
                 writers[folder](_table(rows, KEPT if folder == KEPT_FOLDER else DROPPED))

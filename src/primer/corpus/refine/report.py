@@ -224,17 +224,33 @@ def _rank(identity: str) -> bytes:
 def _fill_samples(plan: Plan, stages: list[dict[str, Any]]) -> None:
     """For each reason some documents, chosen by the hashes of their ids, with the place of the offence."""
     for stage in stages:
-        best: dict[str, list[tuple[bytes, dict[str, Any]]]] = {}
-        for row in _dropped(plan, stage["stage"]):
+        best: dict[str, list[tuple[bytes, str]]] = {}
+        for row in _dropped(plan, stage["stage"], ["id", "reason"]):
             held = best.setdefault(row["reason"], [])
-            held.append((_rank(row["id"]), row))
+            held.append((_rank(row["id"]), row["id"]))
             if len(held) > 4 * SAMPLES:
-                held.sort(key=lambda each: each[0])
+                held.sort()
                 del held[SAMPLES:]
+        chosen = {name: sorted(held)[:SAMPLES] for name, held in best.items()}
+        rows = _rows_of(plan, stage["stage"], {identity for held in chosen.values() for _, identity in held})
         for reason in stage["reasons"]:
-            chosen = sorted(best.get(reason["reason"], []), key=lambda each: each[0])[:SAMPLES]
-            for _, row in chosen:
+            for _, identity in chosen.get(reason["reason"], []):
+                row = rows[identity]
                 reason["samples"].append(_sample(row, row["text"] or "", offending(row)))
+
+
+def _rows_of(plan: Plan, stage: str, chosen: set[str]) -> dict[str, dict[str, Any]]:
+    """Dropped documents by id. Only the texts that are asked for become Python's."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    ids = pa.array(sorted(chosen), pa.string())
+    found = {}
+    for unit in plan.units:
+        for table in stored(plan.out / "dropped" / stage / f"{unit.name}.parquet"):
+            for row in table.filter(pc.is_in(table["id"], ids)).to_pylist():
+                found[row["id"]] = row
+    return found
 
 
 def _sample(row: dict[str, Any], text: str, where: Sequence[tuple[int, int]]) -> dict[str, Any]:

@@ -114,15 +114,18 @@ def measured(batch: Batch, tools: Tools) -> Batch:
     values = np.full((len(rows), len(COLUMNS)), np.nan)
     unmeasured = np.ones(len(rows), dtype=bool)
     clean: list[str | None] = [None] * len(rows)
+    words: list[int | None] = [None] * len(rows)
     for row, (text, names, scores) in enumerate(rows):
         if text is not None and _is_measured(names, scores, tools):
             found = tools.measurer.measure(text)
             values[row], unmeasured[row] = found.values, False
             clean[row] = found.text if found.text != text else None
+            words[row] = found.chunks
+        elif text is not None:
+            words[row] = len(text.split())
     for number, name in enumerate(COLUMNS):
         batch = batch.append_column(name, pa.array(values[:, number], pa.float64(), mask=unmeasured))
     batch = _with(batch, "clean", "large_string", clean)
-    words = [None if text is None else len(text.split()) for text, *_ in rows]
     return _with(batch, "words", "int64", words)
 
 

@@ -66,6 +66,7 @@ class Measurer:
         self._table.make_room()
         codes = code_points(text)
         chunks, first, (words, position, flags, word) = self._read(codes, text)
+        count_of_chunks = len(chunks[0])
         left, begin, finish, kept, fates, seen, foremost, cited = keep(
             codes, chunks, first, self._digits, self._rules
         )
@@ -86,7 +87,7 @@ class Measurer:
             text_left, words_left = text, len(words)
             fineweb = astuple(statistics.fineweb(text, range(len(words))))  # which only counts them
         values = (*gopher, *condemned, count, *fineweb, len(first) - 1, *fates.tolist())
-        return Measured(np.array(values, np.float64), text_left, len(words), words_left)
+        return Measured(np.array(values, np.float64), text_left, len(words), words_left, count_of_chunks)
 
     def _read(self, codes: np.ndarray, text: str) -> tuple[Chunks, np.ndarray, Words]:
         """The chunks, the first one of each line, and what `words_of` says; chunks that are new are entered."""

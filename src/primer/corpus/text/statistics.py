@@ -139,6 +139,8 @@ class Measured:
     """Words of the page, symbols included."""
     words_left: int
     """The same of `text`."""
+    chunks: int
+    """What stands between white space in the page: words to everybody but a tokenizer."""
 
     @property
     def columns(self) -> dict[str, float]:
@@ -363,12 +365,12 @@ def chunk_words(text: str, split: Split) -> list[str]:
 
 
 def measured(
-    rep: Repetition, qual: Quality, page: C4, fine: FineWeb, all_words: int, words_left: int
+    rep: Repetition, qual: Quality, page: C4, fine: FineWeb, all_words: int, words_left: int, chunks: int
 ) -> Measured:
     """The four filters' numbers in one row."""
     kinds = (*astuple(rep), *astuple(qual), *(getattr(page, name) for name in C4_COLUMNS))
     values = np.array((*kinds, *astuple(fine), *astuple(page.lines)), dtype=np.float64)
-    return Measured(values, page.text, all_words, words_left)
+    return Measured(values, page.text, all_words, words_left, chunks)
 
 
 def measure(text: str, split: Split, rules: LineRules = FINEWEB_LINES) -> Measured:
@@ -379,4 +381,5 @@ def measure(text: str, split: Split, rules: LineRules = FINEWEB_LINES) -> Measur
         page = replace(page, text=text)
     left = chunk_words(page.text, split)
     fine = fineweb(page.text, left)
-    return measured(repetition(text, words), quality(text, words), page, fine, len(words), len(left))
+    counts = len(words), len(left), len(text.split())
+    return measured(repetition(text, words), quality(text, words), page, fine, *counts)
