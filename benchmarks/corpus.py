@@ -77,8 +77,8 @@ if __name__ == "__main__":
 """
 
 
-def measured(command: list[str], environment: dict[str, str]) -> dict[str, float]:
-    """Seconds of a command, and the peak memory (MB) of the largest process in it."""
+def measured(command: list[str], environment: dict[str, str], cores: int = 1) -> dict[str, float]:
+    """Seconds of a command on so many cores, and the peak memory (MB) of the largest process in it."""
     started = time.perf_counter()
     process = subprocess.Popen(
         command,
@@ -88,7 +88,7 @@ def measured(command: list[str], environment: dict[str, str]) -> dict[str, float
         stderr=subprocess.PIPE,
         start_new_session=True,
     )
-    os.sched_setaffinity(process.pid, {min(os.sched_getaffinity(0))})
+    os.sched_setaffinity(process.pid, sorted(os.sched_getaffinity(0))[:cores])
     peak = 0
     while process.poll() is None:
         peak = max(peak, *(rss(each) for each in family(process.pid)), 0)
