@@ -8,6 +8,7 @@ with two seeds, here what a laptop can do with five; on a small crawl it shows h
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +35,7 @@ OTHER_SOURCE = "eval/lambada_openai.jsonl"
 """Passages from novels, of which nothing is in a crawl of manuals."""
 
 VOCABULARY = 2048
+HELD_OUT_FILE = "held-out.txt"
 HELD_OUT = 200_000
 """Characters of the other source."""
 
@@ -74,6 +76,12 @@ class Ablation:
 
     def recipes(self) -> dict[str, Recipe]:
         """The base's and each arm's, by name."""
+        names = [self.recipe, *(arm.name for arm in self.arms)]
+        for name in names[1:]:
+            if names.count(name) > 1 or not re.fullmatch(r"[\w-][\w.,=+ -]*", name) or name == HELD_OUT_FILE:
+                raise UsageError(
+                    f"an arm cannot be called {name!r}", hint="a name of its own: letters, digits, hyphens"
+                )
         every = {self.recipe: {}, **{arm.name: dict(arm.flags) for arm in self.arms}}
         return {name: resolve(self.recipe, {**self.flags, **flags}).config for name, flags in every.items()}
 
@@ -91,7 +99,7 @@ class Ablation:
 
     def experiment(self, training: Mapping[str, Any], seeds: int = 5) -> Experiment:
         """The trainings that compare the arms. `prepare` makes the corpora, if they are not there."""
-        held_out = self.place() / "held-out.txt"
+        held_out = self.place() / HELD_OUT_FILE
         measure = Measure(
             "bits_per_byte",
             f"bits a byte of {self.other_source()}, which none of the corpora has",
@@ -157,11 +165,10 @@ class Ablation:
             say(f"{name}: {shards.counts['train']['tokens']:,} tokens, {least:,} taken")
             equal = Settings(tokenizer, VOCABULARY, fraction, least)
             prepare_corpus(Corpus.open(folder / name), self.source(name), equal)
-        if not (folder / "held-out.txt").is_file():
-            self._write_held_out(folder / "held-out.txt")
+        self._write_held_out(folder / HELD_OUT_FILE)
 
     def _write_held_out(self, path: Path) -> None:
-        """The beginning of the other source, in the documents' order."""
+        """The beginning of the other source, in the documents' order. UsageError where runs were scored on another."""
         text, held = [], 0
         source = self.other_source()
         field = "context" if source.endswith(OTHER_SOURCE) else "text"
@@ -170,8 +177,11 @@ class Ablation:
             held += len(text[-1])
             if held >= HELD_OUT:
                 break
+        data = "\n\n".join(text).encode()
+        if path.is_file() and path.read_bytes() != data:
+            raise UsageError("models here are scored on another text", str(path), "another folder (--out)")
         with replacing(path) as file:
-            file.write("\n\n".join(text).encode())
+            file.write(data)
 
 
 def _bits(run: Run, held_out: Path, progress: Progress) -> float:

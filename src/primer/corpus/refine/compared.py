@@ -13,18 +13,17 @@ from primer.corpus.refine.store import stored
 
 def compared(one: Path, other: Path, examples: int) -> dict[str, Any]:
     """How many documents both kept, either kept alone, and for which reasons the other dropped those."""
-    plans = {str(place): open_plan(place) for place in (one, other)}
-    kept = {name: _kept(plan) for name, plan in plans.items()}
-    first, second = kept.values()
+    plans = open_plan(one), open_plan(other)
+    first, second = map(_kept, plans)
     union = len(first | second)
     reasons = []
-    for name, mine, theirs in zip(plans, (first, second), (second, first), strict=True):
+    for plan, mine, theirs in zip(plans, (first, second), (second, first), strict=True):
         lost = theirs - mine
         counts: Counter[tuple[str, str]] = Counter()
         named: dict[tuple[str, str], list[str]] = {}
         for stage in STAGES:
-            for unit in plans[name].units:
-                path = plans[name].out / "dropped" / stage / f"{unit.name}.parquet"
+            for unit in plan.units:
+                path = plan.out / "dropped" / stage / f"{unit.name}.parquet"
                 for table in stored(path, ["id", "url", "reason"]):
                     for row in table.to_pylist():
                         if row["id"] in lost:
@@ -33,7 +32,7 @@ def compared(one: Path, other: Path, examples: int) -> dict[str, Any]:
                             named.setdefault(key, []).append(row["url"] or row["id"])
         reasons += [
             {
-                "by": name,
+                "by": str(plan.out),
                 "stage": stage,
                 "reason": reason,
                 "documents": count,

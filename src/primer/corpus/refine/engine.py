@@ -8,6 +8,8 @@ and does them in a worker process of its own, so that a page that kills a parser
 from __future__ import annotations
 
 import os
+import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +25,7 @@ from primer.corpus.refine.jobs import JOBS, is_done, tasks
 from primer.corpus.refine.plan import Plan, open_plan
 from primer.corpus.refine.run import Blamed, at_work
 from primer.corpus.refine.workers import Workers
+from primer.errors import PrimerError, UsageError
 
 Engine = Literal["local", "slurm", "ray"]
 
@@ -82,6 +85,12 @@ def _executor(engine: Engine, name: str, count: int, options: dict[str, Any]) ->
     if engine == "slurm":
         from datatrove.executor.slurm import SlurmPipelineExecutor
 
+        if not options.get("partition"):
+            raise UsageError(
+                "Slurm needs the name of a partition", hint="--slurm-partition=NAME (sinfo -s lists them)"
+            )
+        here = shlex.quote(str(Path(sys.executable).parent))  # whatever was activated where it is submitted
+        options = {"env_command": f"export PATH={here}:$PATH", **options}
         return SlurmPipelineExecutor(job_name=name, **options)
     if engine == "ray":
         from datatrove.executor.ray import RayPipelineExecutor
@@ -93,11 +102,31 @@ def _executor(engine: Engine, name: str, count: int, options: dict[str, Any]) ->
 
 
 def launch(plan: Plan, engine: Engine, ranks: int, **options: Any) -> None:
-    """Do all jobs, or with Slurm submit them. Done again, only what has no receipt is done."""
+    """Do all jobs, or with Slurm submit them. Done again, only what has no receipt is done.
+
+    Raises PrimerError where tasks of a phase are not done after it: datatrove keeps why in its logs.
+    """
     if engine == "ray":
         import ray
 
         cores = None if "RAY_ADDRESS" in os.environ else ranks  # a cluster that is there has its own
         ray.init(ignore_reinit_error=True, include_dashboard=False, num_cpus=cores)
+    found = executors(plan, engine, ranks, **options)
     with at_work(plan):
-        executors(plan, engine, ranks, **options)[-1].run()
+        if engine == "slurm":
+            found[-1].run()
+            return
+        for phase, executor in zip(PHASES, found, strict=True):
+            executor.depends = None  # it is done; Ray's executor would wait without end for one that failed
+            executor.run()
+            _require_done(plan, phase)
+
+
+def _require_done(plan: Plan, phase: Sequence[str]) -> None:
+    for job in phase:
+        left = [task for task in tasks(plan, job) if not is_done(plan, job, task)]
+        if left:
+            logs = plan.out / "work" / "logs" / phase[0]
+            raise PrimerError(
+                f"{job}: {len(left)} tasks were not done", str(logs), "read what is there; then the same"
+            )

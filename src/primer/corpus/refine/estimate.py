@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
-from primer.corpus.refine.inputs import Input, find, stretches, units
+from primer.corpus.readers import PACKED
+from primer.corpus.refine.inputs import Input, Part, Unit, find, stretches, units
 from primer.corpus.refine.pages import batches, read
 from primer.corpus.refine.recipe import Recipe
 from primer.corpus.refine.select import STAGES, decide, limits
@@ -53,7 +56,7 @@ def estimate(recipe: Recipe, specs: Sequence[str | Path], processes: int) -> Est
     inputs = find(specs, {}, lambda *_: None, hashes=False)
     found = units(inputs, stretches)
     tools = Tools(recipe)
-    rows, read_bytes, text, kept, last = 0, 0, 0, 0, ""
+    rows, squeezed, text, kept, last = 0, 0, 0, 0, ""
     pages = islice(read(found[0], inputs, recipe), PAGES) if found else iter(())
     first = True
     started = time.perf_counter()
@@ -64,13 +67,13 @@ def estimate(recipe: Recipe, specs: Sequence[str | Path], processes: int) -> Est
             measured = annotate(batch, tools, lambda identity: None)
         rows += batch.num_rows
         last = batch["id"].to_pylist()[-1]
-        read_bytes += sum(batch["bytes"].to_pylist())
+        squeezed += _squeezed(batch)
         text += sum(len(each or "") for each in measured["text"].to_pylist())
         kept += sum(reason is None for reason in decide(pa.Table.from_batches([measured]), recipe)[1])
     seconds = time.perf_counter() - started
     total = sum(each.size for each in inputs)
-    share = _consumed(inputs[found[0].parts[0].input], found[0].bytes, rows, last, read_bytes) if rows else 1
-    count = round(rows * total / share) if rows else 0
+    share = _consumed(found[0], inputs, rows, last, squeezed) if rows else 0
+    count = round(rows * total / share) if share else rows
     disk = round(count * (text / rows * 0.9 + SIGNATURE)) if rows else 0
     return Estimate(
         files=len(inputs),
@@ -86,13 +89,51 @@ def estimate(recipe: Recipe, specs: Sequence[str | Path], processes: int) -> Est
     )
 
 
-def _consumed(first: Input, size: int, rows: int, last: str, unpacked: int) -> int:
-    """Bytes of the input that the sampled rows stand for: all of the first unit where it was read to its end."""
-    if rows < PAGES:
-        return size
-    if first.kind == "archive":  # whose rows are called by where they begin
-        return max(int(last.rpartition("#")[2].partition(".")[0]), 1)
-    return min(size, unpacked)
+def _consumed(unit: Unit, inputs: Sequence[Input], rows: int, last: str, squeezed: int) -> float:
+    """Bytes of the inputs that the sampled rows stand for: the parts before that of the last one, and what it has of
+    its own; all of the unit where it was read to its end."""
+    name, _, place = last.rpartition("#")
+    consumed = 0.0
+    for part in unit.parts:
+        each = inputs[part.input]
+        size, groups = each.size - part.start if part.stop is None else part.stop - part.start, (0, 0)
+        if each.kind == "parquet":
+            size, groups = _of_table(each, part)
+        if rows < PAGES or each.name != name or each.kind == "text":
+            consumed += size
+        elif each.kind == "parquet":
+            consumed += size * (int(place.rstrip("+")) + 1 - groups[0]) / max(groups[1], 1)
+        elif (each.kind == "archive" and "." in place) or (each.kind == "jsonl" and _is_packed(each)):
+            consumed += min(max(squeezed - consumed, 1), size)  # its place is in what was unpacked
+        else:
+            consumed += max(int(place) - part.start, 1)
+        if rows >= PAGES and each.name == name:
+            break
+    return consumed
+
+
+def _is_packed(each: Input) -> bool:
+    return Path(each.path).suffix.lower() in PACKED
+
+
+def _squeezed(batch: Any) -> int:
+    """About as many bytes as a batch takes in a packed file."""
+    rows = zip(batch["payload"].to_pylist(), batch["text"].to_pylist(), strict=True)
+    return len(zlib.compress(b"\n".join(payload or (text or "").encode() for payload, text in rows)))
+
+
+def _of_table(each: Input, part: Part) -> tuple[int, tuple[int, int]]:
+    """(bytes, (rows before it, rows)) of a stretch of a Parquet file."""
+    import pyarrow as pa
+    from pyarrow.parquet import ParquetFile
+
+    try:
+        metadata = ParquetFile(each.path).metadata
+    except (pa.ArrowException, OSError):
+        return each.size, (0, 1)
+    counts = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
+    before, here = sum(counts[: part.start]), sum(counts[part.start : part.stop])
+    return round(each.size * here / max(sum(counts), 1)), (before, here)
 
 
 def is_on(recipe: Recipe, stage: str) -> bool:

@@ -104,9 +104,11 @@ def parquet_file(
                 writer = pq.ParquetWriter(file, table.schema, compression=packing, compression_level=level)
             writer.write(table)
 
-        yield write, digest
-        if writer is not None:
-            writer.close()
+        try:
+            yield write, digest
+        finally:
+            if writer is not None:
+                writer.close()
     if writer is None:
         path.unlink()
     else:
