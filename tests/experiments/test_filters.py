@@ -88,6 +88,10 @@ def test_each_arm_lacks_one_thing_of_the_base() -> None:
     recipes = Ablation(BASE, ()).recipes()
     base = dotted(to_dict(recipes.pop(BASE)))
     assert list(recipes) == [arm.name for arm in ARMS]
+    other = dotted(to_dict(recipes.pop("trafilatura")))
+    assert {key: other[key] for key in base if other[key] != base[key]} == {
+        "extract.extractor": "trafilatura"
+    }
     for name, recipe in recipes.items():
         mine = dotted(to_dict(recipe))
         changed = {key for key in base if mine[key] != base[key]}

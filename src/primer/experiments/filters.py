@@ -57,7 +57,10 @@ ARMS = (
     Arm("no-fineweb", {"fineweb.on": False}),
     Arm("no-dedup", {"dedup.exact": False, "dedup.minhash": False}),
     Arm("no-filters", {f"{stage}.on": False for stage in ("repetition", "quality", "c4", "fineweb")}),
+    Arm("trafilatura", {"extract.extractor": "trafilatura"}),
 )
+"""The extractor is no filter, but decides as much: with another one other lines stand in a page, and other rules
+drop it."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ class Ablation:
             return self.folder
         what = [str(Path(each).absolute()) for each in self.inputs]
         made = [json.dumps(to_dict(recipe), sort_keys=True) for recipe in self.recipes().values()]
-        return cache_dir() / "ablations" / sha256_of_lines([*what, *made])[:16]
+        return cache_dir() / "ablations" / sha256_of_lines([*what, *made, self.other_source()])[:16]
 
     def source(self, name: str) -> Path:
         """The shards of an arm, all with equally many tokens to train on."""
