@@ -1,4 +1,4 @@
-"""The evidence of the lessons in number formats: `python benchmarks/lessons.py [NAME …]`.
+"""The evidence of the lessons in number formats, and of `why filters`: `python benchmarks/lessons.py [NAME …]`.
 
 Carries each question of `primer why` out in full and keeps what was found, as results/lesson-NAME.json, and pictures
 of it, in docs/pictures. Runs are kept in `runs`, so that the same command goes on where it was stopped.
@@ -9,13 +9,15 @@ import json
 import subprocess
 import sys
 
+from primer.assets import cache_dir
+from primer.experiments import filters
 from primer.experiments.arithmetic import CALCULATIONS
 from primer.experiments.number_formats import EXPERIMENTS
 from receipt import ROOT, write
 
 MEASURED = ("src/primer", "benchmarks/lessons.py")
 COMPUTED = [each.name for each in CALCULATIONS]
-TRAINED = [each.name for each in EXPERIMENTS]
+TRAINED = [*(each.name for each in EXPERIMENTS), filters.NAME]
 
 
 def main() -> None:
@@ -31,7 +33,10 @@ def main() -> None:
         done = subprocess.run(
             [sys.executable, "-m", *command, *drawn, "--json"], stdout=subprocess.PIPE, text=True, check=True
         )
-        found = {"answered_by": " ".join(command), **json.loads(done.stdout)}
+        said = done.stdout.replace(
+            str(cache_dir()), "CACHE"
+        )  # where it lies on this machine is nobody's business
+        found = {"answered_by": " ".join(command), **json.loads(said)}
         print(write(f"lesson-{name}", found, measured=MEASURED))
 
 

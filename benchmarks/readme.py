@@ -241,6 +241,66 @@ def gpu_rows() -> list[tuple[str, str]]:
     ]
 
 
+def corpus_rows() -> list[tuple[str, str]]:
+    """The recipes against datatrove's published one, a core each."""
+    corpus = figures("corpus")
+    theirs = corpus["datatrove"]
+    rows = [
+        (
+            "FineWeb's recipe on 1,500 pages, WARC to deduplicated text: datatrove's own blocks",
+            f"{theirs['pages_per_second']} pages/s a core, {theirs['peak_mb']} MB",
+        )
+    ]
+    for name, about in (("fineweb", "the same extractor"), ("fineweb-fast", "Resiliparse")):
+        found = corpus[name]
+        rows.append(
+            (
+                f"… `{name}` ({about})",
+                f"{found['pages_per_second']} pages/s a core: {found['times_datatrove']:.1f} ×, {found['peak_mb']} MB",
+            )
+        )
+    return rows
+
+
+def corpus_scaling_rows() -> list[tuple[str, str]]:
+    """Two workers against one."""
+    found = figures("corpus_scaling")
+    rate = found["two"]["pages_per_second"]
+    return [
+        (
+            f"… `{found['recipe']}`, {found['pages']:,} pages, two workers",
+            f"{rate:.0f} pages/s: {found['times']:.2f} ×",
+        )
+    ]
+
+
+def extractor_rows() -> list[tuple[str, str]]:
+    """How near to trafilatura, and how fast."""
+    found = figures("extractors")
+    names = {
+        "trafilatura": "trafilatura itself",
+        "resiliparse": "`resiliparse`",
+        "main_content": "Resiliparse's own search for the main content",
+        "primer": "`primer`",
+    }
+    text = "; ".join(
+        f"{name} {found[key]['milliseconds']:.1f} ms, {found[key]['f1']:.3f}" for key, name in names.items()
+    )
+    return [
+        (
+            f"a page's main text: time, and F1 of its words against trafilatura {found['trafilatura_version']}",
+            text,
+        )
+    ]
+
+
+def minhash_rows() -> list[tuple[str, str]]:
+    """A million signatures."""
+    found = figures("minhash")
+    text = f"{found['seconds']:.0f} s, {found['peak_mb']} MB, on one core"
+    return [(f"near duplicates among {found['documents']:,} signatures: all pairs and clusters", text)]
+
+
 PARTS = {
     "first_contact": contact_rows,
     "step": step_rows,
@@ -259,6 +319,10 @@ PARTS = {
     "format_step": format_step_rows,
     "gpu": gpu_rows,
     "formats_gpu": formats_gpu_rows,
+    "corpus": corpus_rows,
+    "corpus_scaling": corpus_scaling_rows,
+    "extractors": extractor_rows,
+    "minhash": minhash_rows,
 }
 
 
