@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import re
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Final, Literal
 
 from primer.errors import missing_extra
@@ -95,6 +96,7 @@ def decode_as_datatrove(payload: bytes) -> str | None:
         return None
 
 
+@lru_cache(maxsize=256)
 def codec_of(label: str) -> str | None:
     """Python's codec for what a page calls its charset; None for what names none."""
     label = label.strip(" \t\r\n\"'").lower()
