@@ -13,11 +13,18 @@ import sys
 import time
 from pathlib import Path
 
+import sacrebleu  # noqa: F401 - once here, and not in every child that scores translations
 import torch
 
+from primer import device
 from primer.recipes.directory import RunDirectory, find
 from primer.recipes.run import resume, train
 from primer.training import checkpoint
+
+device.matmul_rate = lambda *_: 1e10  # measuring takes as long as these trainings
+
+STEPS = 24
+"""With eight checkpoints, four evaluations and two samples to be killed in, and between."""
 
 FLAGS = {
     "model.d_model": 16,
@@ -31,14 +38,14 @@ FLAGS = {
     "model.feed_forward_dropout": 0.1,
     "optim.name": "muon",
     "train.weight_average": 0.9,
-    "train.steps": 40,
+    "train.steps": STEPS,
     "train.batch_size": 8,
     "train.micro_batch": 4,
     "train.short_context": 16,
     "train.short_until": 0.5,
     "train.checkpoint_every": 3,
-    "train.evaluate_every": 10,
-    "train.sample_every": 20,
+    "train.evaluate_every": 6,
+    "train.sample_every": 12,
     "train.keep": 2,
     "train.threads": 1,
     "train.device": "cpu",
@@ -59,13 +66,13 @@ PAIRS = {
     "data.vocab_size": 257,
     "optim.name": "muon",
     "train.weight_average": 0.9,
-    "train.steps": 40,
+    "train.steps": STEPS,
     "train.batch_tokens": 120,
     "train.micro_tokens": 60,
     "train.checkpoint_every": 3,
-    "train.evaluate_every": 10,
+    "train.evaluate_every": 6,
     "train.evaluate_pairs": 4,
-    "train.sample_every": 20,
+    "train.sample_every": 12,
     "train.keep": 3,
     "train.threads": 1,
     "train.device": "cpu",
@@ -104,10 +111,10 @@ def exit_code(child: int) -> int:
 def wait_for(runs: Path, rows: int) -> None:
     """Until a run has its first checkpoint (then there is something to lose) and so many rows of metrics."""
     while not list(runs.glob("*/checkpoints/latest")):
-        time.sleep(0.001)
+        time.sleep(0.004)  # looking takes from the training what it would need to get there
     metrics = find("latest", runs).metrics
     while len(metrics.rows()) < rows:
-        time.sleep(0.001)
+        time.sleep(0.004)
 
 
 def fingerprint(run: RunDirectory) -> dict[str, str]:
@@ -138,7 +145,7 @@ def main(folder: Path, text: Path, kills: int, seed: int) -> None:
     for number in range(kills):
         runs = folder / f"killed-{number}"
         child = fork(lambda runs=runs: begin(text, runs))
-        wait_for(runs, rows=chance.randrange(FLAGS["train.steps"] - 1))
+        wait_for(runs, rows=int((number + chance.random()) / kills * (STEPS - 1)))  # all over the run
         time.sleep(chance.uniform(0, 0.05))  # about a step, a save, a sample
         os.kill(child, signal.SIGKILL)
         died = exit_code(child)

@@ -4,10 +4,14 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,24 +39,53 @@ FLAGS = {
 }
 
 
-def python(count: int, *words: str) -> None:
-    """Run a module or a script in so many processes."""
-    launcher = (
-        ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"] if count > 1 else []
-    )
-    done = subprocess.run(
-        [sys.executable, *launcher, *words],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        timeout=250,
-    )
-    assert done.returncode == 0, done.stderr
+Together = Callable[..., None]
+"""Runs `primer` with some words in so many processes."""
+
+LOADED = (
+    "primer.cli.resume", "primer.recipes.translating", "sacrebleu", "numba", "numpy.random", "torch._dynamo",
+    "torch._inductor", "torch.distributed.fsdp", "torch.distributed.nn",
+)  # fmt: skip
+"""What several processes would each load otherwise, which takes them longer than their training."""
 
 
-def primer(count: int, *words: str) -> None:
-    """Run `primer` in so many processes."""
-    python(count, "-m", "primer", *words)
+def port() -> int:
+    """One that nobody listens at."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        free: int = server.getsockname()[1]
+        return free
+
+
+def places(count: int) -> list[dict[str, str]]:
+    """What torchrun tells each of so many processes in its environment; one alone is told nothing."""
+    shared = {
+        "WORLD_SIZE": count,
+        "LOCAL_WORLD_SIZE": count,
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port(),
+    }
+    told = [{"RANK": rank, "LOCAL_RANK": rank, **shared} for rank in range(count)] if count > 1 else [{}]
+    return [{name: str(value) for name, value in place.items()} for place in told]
+
+
+@pytest.fixture(scope="session")
+def primer(primer_process: Any, tmp_path_factory: pytest.TempPathFactory) -> Together:
+    """Processes that are told their places as torchrun tells them, but need not wait for torch each.
+
+    Those that torchrun starts are below, where some are killed.
+    """
+    primer_process.ask({"import": LOADED})
+    anywhere = tmp_path_factory.mktemp("together")
+
+    def together(count: int, *words: str) -> None:
+        started = [primer_process.start([*words], cwd=anywhere, environment=told) for told in places(count)]
+        overdue = threading.Timer(250, lambda: [os.kill(each.pid, signal.SIGKILL) for each in started])
+        overdue.start()  # where one has failed, the others may wait for it
+        ended = [each.wait() for each in started]
+        overdue.cancel()
+        assert [each.code for each in ended] == [0] * count, "".join(each.err for each in ended)
+
+    return together
 
 
 TIED = {"model.tied-head": True, "model.zero-init-head": False, "train.weight-average": 0.9}
@@ -70,7 +103,9 @@ TIED = {"model.tied-head": True, "model.zero-init-head": False, "train.weight-av
     ],
     ids=["whole models", "sharded, tied", "sharded, Muon", "sharded, in a format"],
 )
-def test_one_against_two_processes(tmp_path: Path, text_file: Path, more: dict[str, object]) -> None:
+def test_one_against_two_processes(
+    tmp_path: Path, text_file: Path, primer: Together, more: dict[str, object]
+) -> None:
     flags = [f"--{name}={value}" for name, value in {**FLAGS, **more}.items()]
     for count in (1, 2):
         primer(count, "train", str(text_file), f"--runs-dir={tmp_path / str(count)}", *flags)
@@ -118,7 +153,9 @@ PAIRS = {
     ],
     ids=["whole models", "sharded, Muon", "a pair a batch", "sharded, a pair a batch"],
 )
-def test_one_against_two_processes_on_pairs(tmp_path: Path, more: dict[str, object]) -> None:
+def test_one_against_two_processes_on_pairs(
+    tmp_path: Path, primer: Together, more: dict[str, object]
+) -> None:
     """Batches whose rows do not come out even, pieces of different lengths: the same losses and translations."""
     source = reversed_digits(tmp_path)
     flags = [f"--{name}={value}" for name, value in {**PAIRS, **more, "data.source": source}.items()]
@@ -146,39 +183,69 @@ import json, os, sys
 from pathlib import Path
 import primer
 
-folder, text, flags = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
-try:
-    primer.train(text, flags=json.loads(flags), runs_dir=folder / "runs")
-    ended = "finished"
-except primer.errors.DivergedError as error:
-    ended, held = "diverged", error  # and with it every frame that it came through
-names = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
-(folder / f"rank_{os.environ['RANK']}").write_text(" ".join([ended, *names]))
+folder, text, cases = Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
+held = []
+for name, (port, flags) in cases.items():
+    os.environ["MASTER_PORT"] = str(port)
+    try:
+        primer.train(text, flags=flags, runs_dir=folder / "runs")
+        ended = "finished"
+    except primer.errors.DivergedError as error:
+        ended = "diverged"
+        held.append(error)  # and with it every frame that it came through
+    names = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
+    (folder / f"{name}_{os.environ['RANK']}").write_text(" ".join([ended, *names]))
 """
+ENDS = [
+    (lr, ended, parallel)
+    for parallel in ("ddp", "fsdp")
+    for lr, ended in ((1e-3, "finished"), (1e30, "diverged"))
+]
+
+
+@pytest.fixture(scope="module")
+def ends(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where two processes have told of their threads after each of several trainings, and then ended well."""
+    place = tmp_path_factory.mktemp("ends")
+    (place / "ending.py").write_text(ENDING)
+    (place / "text.txt").write_text("".join(f"{n} times {n} is {n * n}.\n" for n in range(300)))
+    flags = {name.replace("-", "_"): value for name, value in FLAGS.items()}
+    flags |= {"optim.clip": 0.0, "train.patience": 3}
+    cases = {
+        f"{parallel}_{ended}": (port(), {**flags, "optim.lr": lr, "train.parallel": parallel})
+        for lr, ended, parallel in ENDS
+    }
+    command = [sys.executable, place / "ending.py", place, place / "text.txt", json.dumps(cases)]
+    started = [
+        subprocess.Popen(command, stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1", **told})
+        for told in places(2)
+    ]
+    try:
+        said = [each.communicate(timeout=250)[1].decode() for each in started]
+    finally:
+        for each in started:
+            each.kill()
+    assert [each.returncode for each in started] == [0, 0], "".join(said)
+    return place
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads the threads under /proc")
-@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
-@pytest.mark.parametrize(("lr", "ended"), [(1e-3, "finished"), (1e30, "diverged")])
+@pytest.mark.parametrize(("lr", "ended", "parallel"), ENDS)
 def test_no_thread_of_the_group_outlives_the_training(
-    lr: float, ended: str, parallel: str, tmp_path: Path, text_file: Path
+    lr: float, ended: str, parallel: str, ends: Path
 ) -> None:
     """One that did could let go of a tensor while the interpreter was ending, and abort the process."""
-    (tmp_path / "ending.py").write_text(ENDING)
-    flags = {name.replace("-", "_"): value for name, value in FLAGS.items()}
-    flags |= {"optim.lr": lr, "optim.clip": 0.0, "train.patience": 3, "train.parallel": parallel}
-    python(2, str(tmp_path / "ending.py"), str(tmp_path), str(text_file), json.dumps(flags))
     for rank in range(2):
-        said = (tmp_path / f"rank_{rank}").read_text()
+        said = (ends / f"{parallel}_{ended}_{rank}").read_text()
         assert said.startswith(f"{ended} python")
         assert "gloo" not in said
 
 
-KILLED = {**FLAGS, "train.steps": 300, "train.checkpoint-every": 20, "train.evaluate-every": 100}
+KILLED = {**FLAGS, "train.steps": 120, "train.checkpoint-every": 20, "train.evaluate-every": 40}
 
 
 @pytest.fixture(scope="module")
-def longer(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], list[float]]:
+def longer(tmp_path_factory: pytest.TempPathFactory, primer: Together) -> tuple[list[str], list[float]]:
     """The words of a training by two processes, and its losses where nobody is killed."""
     place = tmp_path_factory.mktemp("longer")
     text = place / "text.txt"
@@ -195,37 +262,41 @@ def losses_of(run: RunDirectory) -> list[float]:
 @pytest.mark.timeout(600)
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds the processes under /proc")
 @pytest.mark.parametrize(
-    ("at", "rank"),
+    "deaths",
     [
-        (50, 1),
-        (3, 0),
-        (201, 0),
-        *(pytest.param(at, at % 2, marks=pytest.mark.slow) for at in random.Random(1).sample(range(290), 27)),
+        [(3, 0), (50, 1), (81, 0)],
+        *(
+            pytest.param([(at, at % 2)], marks=pytest.mark.slow)
+            for at in random.Random(1).sample(range(110), 27)
+        ),
     ],
+    ids=lambda deaths: " ".join(f"{at}-{rank}" for at, rank in deaths),
 )
 def test_a_rank_that_is_killed_is_started_again(
-    at: int, rank: int, tmp_path: Path, longer: tuple[list[str], list[float]]
+    deaths: list[tuple[int, int]], tmp_path: Path, longer: tuple[list[str], list[float]]
 ) -> None:
     """torchrun starts all processes again, and they go on with their run as if nothing had happened."""
     words, losses = longer
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command = [*launcher, "--max-restarts=1", "-m", "primer", *words, f"--runs-dir={tmp_path / 'killed'}"]
+    again = [f"--max-restarts={len(deaths)}", "-m", "primer"]
     with open(tmp_path / "said", "wb") as said:
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        command = [*launcher, *again, *words, f"--runs-dir={tmp_path / 'killed'}"]
         launched = subprocess.Popen(command, stdout=said, stderr=said, env=environment)
         try:
-            steps = -1
-            while steps < at and launched.poll() is None:
-                time.sleep(0.01)
-                files = list((tmp_path / "killed").glob("*/metrics.jsonl"))
-                steps = len(files[0].read_bytes().splitlines()) if files else -1
-            children = Path(f"/proc/{launched.pid}/task/{launched.pid}/children").read_text().split()
-            os.kill(int(children[rank]), signal.SIGKILL)
+            for at, rank in deaths:
+                steps = -1
+                while steps < at and launched.poll() is None:
+                    time.sleep(0.01)
+                    files = list((tmp_path / "killed").glob("*/metrics.jsonl"))
+                    steps = len(files[0].read_bytes().splitlines()) if files else -1
+                children = Path(f"/proc/{launched.pid}/task/{launched.pid}/children").read_text().split()
+                os.kill(int(children[rank]), signal.SIGKILL)
             assert launched.wait(timeout=300) == 0, (tmp_path / "said").read_text()
         finally:
             launched.kill()
             launched.wait()
     (directory,) = [path for path in (tmp_path / "killed").iterdir() if path.is_dir()]
     run = RunDirectory(directory)
-    assert run.read_facts()["resumed"]
+    assert len(run.read_facts()["resumed"]) == len(deaths)
     assert losses_of(run) == losses

@@ -10,6 +10,7 @@ import torch
 
 import primer
 from primer.cli.main import main
+from primer.corpus import dates
 from primer.recipes.resolve import recipes
 
 ROOT = Path(__file__).parents[2]
@@ -61,12 +62,14 @@ def test_a_date_is_translated_as_readme_shows(
 ) -> None:
     """The two commands as they stand there, with a model that takes a moment: what it says is ten characters or so."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(dates.PAIRS, "train", 1000)  # all of them take ten seconds to write
     (train,) = [words for words in commands("train") if words[2] == "dates"]
     translate = next(words for words in commands("translate") if "March" in words[3])
     tiny = {
         "model.d_model": 16,
         "model.n_heads": 2,
         "train.steps": 3,
+        "train.batch_tokens": 400,
         "train.evaluate_pairs": 4,
         "train.device": "cpu",
         "schedule.warmup": 1,

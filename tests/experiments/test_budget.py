@@ -14,10 +14,10 @@ from setups import TINY
 
 FLAGS = {
     **TINY,
-    "train.steps": 40,
-    "train.evaluate_every": 20,
+    "train.steps": 20,
+    "train.evaluate_every": 10,
     "train.sample_every": 0,
-    "train.checkpoint_every": 40,
+    "train.checkpoint_every": 20,
 }
 
 

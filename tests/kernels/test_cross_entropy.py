@@ -176,20 +176,34 @@ def on_a_cpu(
     return product if out is None else out.copy_(product)
 
 
+PIECES = [
+    pytest.param(
+        case,
+        bias,
+        n,
+        chunk,
+        id=f"{n} positions, {chunk} logits at once-{bias}-{case}",
+        marks=[pytest.mark.slow] if n == 300 and (case, bias) != ("all of it", True) else [],
+    )
+    for n, chunk in ((130, 1), (130, 10**6), (300, 200 * 13))
+    for bias in (False, True)
+    for case in CASES
+]
+"""128 positions and 2, all at once, and 256 and 44: the interpreter takes seconds for so many."""
+
+
 @needs_triton
 @pytest.mark.skipif(torch.cuda.is_available(), reason="tests/contracts/test_gpu.py has the operator itself")
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("bias", [False, True])
-@pytest.mark.parametrize("chunk", [1, 200 * 13, 10**6], ids=lambda size: f"{size} logits at once")
+@pytest.mark.parametrize(("case", "bias", "n", "chunk"), PIECES)
 def test_in_pieces_the_operator_is_the_reference(
-    case: str, bias: bool, chunk: int, monkeypatch: pytest.MonkeyPatch
+    case: str, bias: bool, n: int, chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """300 positions in pieces of whole tiles, the last one short: every row once, in the loss and in each gradient."""
+    """Positions in pieces of whole tiles, the last one short: every row once, in the loss and in each gradient."""
     from primer.kernels.cross_entropy import gpu
 
     monkeypatch.setattr(torch, "mm", on_a_cpu)
     monkeypatch.setattr(gpu, "BLOCK", 16)
-    h, weight, targets, b = drawn(300, 13, 6, bias)
+    h, weight, targets, b = drawn(n, 13, 6, bias)
     truth = reference.linear_cross_entropy(h, weight, targets, bias=b, **CASES[case])
     leaves = [each for each in (h, weight, b) if each is not None]
     small = [leaf.detach().float().requires_grad_() for leaf in leaves]

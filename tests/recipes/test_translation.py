@@ -1,6 +1,7 @@
 """Runs on pairs: what they leave, that resuming changes nothing, the mean of checkpoints, and translations."""
 
 import itertools
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,19 @@ def train(folder: Path, runs: str = "runs", **flags: Any) -> primer.Run:
     )
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run, and with the text that it was trained on."""
+    folder = tmp_path_factory.mktemp("finished")
+    train(folder)
+    return folder
+
+
 @pytest.fixture
-def run(tmp_path: Path) -> primer.Run:
-    return train(tmp_path)
+def run(finished: Path, tmp_path: Path) -> primer.Run:
+    """A copy of a run, to do with as a test likes; only the text is the same file for all, and is not to be touched."""
+    shutil.copytree(finished / "runs", tmp_path / "runs")
+    return primer.load("latest", runs_dir=tmp_path / "runs")
 
 
 def weights(run: RunDirectory, step: int) -> dict[str, torch.Tensor]:
@@ -57,12 +68,12 @@ def test_a_run_leaves_what_every_run_leaves(run: primer.Run) -> None:
 def test_going_on_is_never_having_stopped(tmp_path: Path, average: float) -> None:
     """Bit for bit: dropout, micro-batches, epochs that end in between."""
     more = {"model.dropout": 0.2, "model.pattern_dropout": 0.1, "train.weight_average": average}
-    more |= {"train.steps": 30, "train.evaluate_every": 10}
+    more |= {"train.steps": 18, "train.evaluate_every": 6}
     whole = train(tmp_path, "whole", **more)
-    part = train(tmp_path, "part", **{**more, "train.steps": 13})
-    part = primer.resume(part, flags={"train.steps": 30})
+    part = train(tmp_path, "part", **{**more, "train.steps": 8})
+    part = primer.resume(part, flags={"train.steps": 18})
     assert losses(part) == losses(whole)
-    for step in (27, 30):
+    for step in (15, 18):
         mine, theirs = weights(part.directory, step), weights(whole.directory, step)
         assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
 
@@ -98,18 +109,19 @@ def test_it_learns_to_turn_numbers_round(tmp_path: Path) -> None:
         "model.n_heads": 4,
         "model.d_ff": 64,
         "model.dropout": 0.0,
+        "optim.name": "muon",
         "optim.lr": 5e-3,
         "model.norm": "pre",
         "schedule.warmup": 60,
         "schedule.shape": "cosine",
         "schedule.final": 0.0,
         "train.label_smoothing": 0.0,
-        "train.steps": 400,
-        "train.batch_tokens": 600,
-        "train.micro_tokens": 600,
-        "train.evaluate_every": 400,
+        "train.steps": 250,
+        "train.batch_tokens": 300,
+        "train.micro_tokens": 300,
+        "train.evaluate_every": 250,
         "train.evaluate_pairs": 200,
-        "train.checkpoint_every": 400,
+        "train.checkpoint_every": 250,
         "train.sample_every": 0,
     }
     run = train(tmp_path, **flags)
@@ -155,25 +167,25 @@ def test_a_run_of_the_other_kind_says_what_it_is_for(
         language.translate("1")
 
 
-def test_a_text_that_changed_is_refused(run: primer.Run, tmp_path: Path) -> None:
+def test_a_text_that_changed_is_refused(tmp_path: Path) -> None:
+    reversed_digits(tmp_path, 110)  # whose place in the cache is no other test's
+    run = train(tmp_path)
     with (tmp_path / "backwards.tsv").open("a") as file:
         file.write("123456\t654321\n")
-    import shutil
-
     shutil.rmtree(run.directory.read_facts()["data"]["path"])
     with pytest.raises(DataError, match="has changed"):
         primer.resume(run, flags={"train.steps": 20})
 
 
-def test_the_mapped_ids_are_made_again_where_the_cache_was_emptied(run: primer.Run) -> None:
-    import shutil
-
+def test_the_mapped_ids_are_made_again_where_the_cache_was_emptied(tmp_path: Path) -> None:
+    reversed_digits(tmp_path, 115)  # whose place in the cache is no other test's
+    run = train(tmp_path)
     shutil.rmtree(run.directory.read_facts()["data"]["path"])
     assert len(losses(primer.resume(run, flags={"train.steps": 14}))) == 14
 
 
 def test_a_run_starts_from_anothers_weights(run: primer.Run, tmp_path: Path) -> None:
-    source = str(tmp_path / "backwards.tsv")
+    source = str(reversed_digits(tmp_path))
     flags = {**TINY_PAIRS, "data.source": source, "train.steps": 2, "optim.lr": 1e-9}
     for name in ("model.d_model", "model.d_ff", "model.n_heads", "data.vocab_size"):
         del flags[name]
@@ -228,8 +240,6 @@ def test_an_evaluation_that_finds_no_number_is_no_end(tmp_path: Path) -> None:
 
 def test_a_run_whose_files_were_moved_goes_on(tmp_path: Path) -> None:
     """Each may be somewhere else, as long as it says the same, and also where the cache was emptied."""
-    import shutil
-
     names = ("source", "target", "validation_source", "validation_target")
     rows = [line.split("\t") for line in reversed_digits(tmp_path).read_text().splitlines()]
     for number, name in enumerate(names):
