@@ -20,6 +20,7 @@ import re
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
 from typing import Any, Generic, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from primer.errors import UsageError, nearest
@@ -76,10 +77,14 @@ def dotted(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+_hints = cache(get_type_hints)
+"""Of a config class. They are evaluated from text, which takes longer than all else here."""
+
+
 def leaves(cls: type) -> dict[str, Any]:
     """The dotted key of every value in a config, in the order of its fields, with the value's type."""
     found: dict[str, Any] = {}
-    hints = get_type_hints(cls)
+    hints = _hints(cls)
     for field in fields(cls):
         hint = hints[field.name]
         if is_dataclass(hint):
@@ -254,7 +259,7 @@ def _got(value: Any) -> str:
 def _build(cls: type[C], typed: Mapping[str, Any]) -> C:
     """An instance from values that fit, by dotted key. Its parts are built first: they check themselves."""
     tree = nested(typed)
-    hints = get_type_hints(cls)
+    hints = _hints(cls)
     given: dict[str, Any] = {}
     for field in fields(cls):  # type: ignore[arg-type]  # every C here is a dataclass
         hint = hints[field.name]
