@@ -77,8 +77,10 @@ def dotted(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-_hints = cache(get_type_hints)
-"""Of a config class. They are evaluated from text, which takes longer than all else here."""
+@cache
+def _hints(cls: Any) -> dict[str, Any]:
+    """Types of a config's fields. They are evaluated from text, which takes longer than all else here."""
+    return get_type_hints(cls)
 
 
 def leaves(cls: type) -> dict[str, Any]:
@@ -259,7 +261,7 @@ def _got(value: Any) -> str:
 def _build(cls: type[C], typed: Mapping[str, Any]) -> C:
     """An instance from values that fit, by dotted key. Its parts are built first: they check themselves."""
     tree = nested(typed)
-    hints = _hints(cls)
+    hints = _hints(cls)  # type: ignore[arg-type]  # classes are hashable
     given: dict[str, Any] = {}
     for field in fields(cls):  # type: ignore[arg-type]  # every C here is a dataclass
         hint = hints[field.name]

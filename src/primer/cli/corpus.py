@@ -29,7 +29,7 @@ class RunOptions:
     """Processes at once (-j). 0: as many as there are cores."""
     engine: Literal["processes", "local", "ray", "slurm"] = "processes"
     """processes: on this machine. local, ray, slurm: datatrove's executors (extra [cluster]), with --out in a folder
-    that all machines see; the result is the same, byte for byte (Slurm was not tried yet)."""
+    that all machines see; the result is the same, byte for byte (Slurm: tried with a stand-in for sbatch)."""
     slurm_partition: str = ""
     """Of --engine=slurm, which submits jobs and returns; the same command afterwards makes shards and report."""
     slurm_time: str = "10:00:00"
@@ -158,7 +158,7 @@ def run_recipe(argv: Sequence[str]) -> int:
         raise DataError(
             f"{found['damaged']} of {found['documents']:,} could not be read whole",
             options.out,
-            "primer corpus inspect --stage=records",
+            f"primer corpus inspect {options.out} --stage=records, or --reason=crashed",
         )
     return 0
 
@@ -197,7 +197,7 @@ def in_lines(made: Made, found: dict[str, Any]) -> str:
     }
     if found["damaged"]:
         lines["damaged"] = (
-            f"{found['damaged']} stretches or pages: primer corpus inspect {out} --stage=records"
+            f"{found['damaged']} stretches or pages: primer corpus inspect {out} --stage=records, or --reason=crashed"
         )
     if found["tokens"]:
         tokens = found["tokens"]

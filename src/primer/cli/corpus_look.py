@@ -47,8 +47,8 @@ class InspectOptions:
 class ExplainOptions:
     """Of the command."""
 
-    by: str = "fineweb"
-    """The recipe by whose thresholds, for a file; a page of a corpus is explained by the corpus' own."""
+    by: str = ""
+    """The recipe by whose thresholds, for a file (empty: fineweb); a page of a corpus is explained by its own."""
     corpus: str = "corpus"
     """Where a page is looked for that is named by its address or its id."""
     text: bool = False
@@ -94,7 +94,7 @@ EXPLAIN = Verb(
     "corpus explain",
     "FILE|URL|ID",
     "Everything that a recipe measures of one page, beside its thresholds: of a file (.html, .txt, .warc.gz), or of a "
-    "page that a corpus has seen, by its address. Thresholds are flags, to try others.",
+    "page that a corpus has seen, by its address. Of a file, thresholds are flags, to try others.",
     (
         "primer corpus explain page.html",
         "primer corpus explain page.html --by=fineweb-fast --fineweb.max-char-dup=0.1",
@@ -210,11 +210,11 @@ def inspect(argv: Sequence[str]) -> int:
 
 
 def _rows(out: Path, options: InspectOptions) -> Iterator[dict[str, Any]]:
-    from primer.corpus.refine.plan import open_plan
+    from primer.corpus.refine.kept import Corpus
     from primer.corpus.refine.select import STAGES
     from primer.corpus.refine.store import stored
 
-    plan = open_plan(out)
+    plan = Corpus.open(out).plan
     if options.stage and options.stage not in STAGES:
         close = nearest(options.stage, list(STAGES))
         raise UsageError(
@@ -262,10 +262,23 @@ def explain(argv: Sequence[str]) -> int:
     from primer.corpus.refine.explain import in_corpus, of_file
     from primer.corpus.refine.plan import open_plan
 
+    corpus = Path(options.corpus)
     if os.path.isfile(what):
-        found = of_file(Path(what), resolve(options.by, arguments.flags).config)
+        found = of_file(Path(what), resolve(options.by or "fineweb", arguments.flags).config)
+    elif not corpus.exists():
+        raise DataError(
+            f"neither is there a file {what!r}, nor a corpus that could have seen it",
+            str(corpus),
+            "--corpus=FOLDER",
+        )
+    elif options.by or arguments.flags:
+        raise UsageError(
+            "a page of a corpus is explained by the corpus' own recipe",
+            str(corpus),
+            "without --by and thresholds",
+        )
     else:
-        found = in_corpus(open_plan(Path(options.corpus)), what)
+        found = in_corpus(open_plan(corpus), what)
     if options.json:
         print(json.dumps(found.plain(), ensure_ascii=False))
         return 0

@@ -54,10 +54,7 @@ def prepare_corpus(
     Validation is the documents whose cluster's hash falls below the fraction. Raises DataError where one of the splits
     would be empty, UsageError for a tokenizer that cannot mark documents.
     """
-    given = _given(settings.tokenizer)
-    how = [str(settings.validation_fraction), str(settings.train_tokens)]
-    which = given.fingerprint if given else f"learned, {settings.vocabulary}"
-    key = sha256_of_lines(["corpus", str(VERSION), corpus.key, which, *how])
+    given, key = given_tokenizer(settings), key_of(corpus, settings)
     if out.exists():
         found = ShardDirectory.open(out)
         if found.key != key:
@@ -84,6 +81,14 @@ def prepare_corpus(
 
         writer.beside(DOCUMENTS, lines())
     return ShardDirectory.open(out, verify=False)
+
+
+def key_of(corpus: Corpus, settings: Settings) -> str:
+    """Of the shards: equal where documents and settings are."""
+    given = given_tokenizer(settings)
+    how = [str(settings.validation_fraction), str(settings.train_tokens)]
+    which = given.fingerprint if given else f"learned, {settings.vocabulary}"
+    return sha256_of_lines(["corpus", str(VERSION), corpus.key, which, *how])
 
 
 def _counted(corpus: Corpus, settings: Settings) -> int:
@@ -115,8 +120,9 @@ def _split(document: Kept, settings: Settings) -> Split:
     return "validation" if document.is_held_out(settings.validation_fraction) else "train"
 
 
-def _given(name: str) -> BPETokenizer | None:
-    """A tokenizer that is there already. UsageError for one that cannot mark documents."""
+def given_tokenizer(settings: Settings) -> BPETokenizer | None:
+    """A tokenizer that is there already; None: one is learned. UsageError for one that cannot mark documents."""
+    name = settings.tokenizer
     if name == "train":
         return None
     given = open_tokenizer(name)

@@ -77,15 +77,20 @@ class Ablation:
     folder: Path | None = None
     """None: in the cache."""
 
+    @property
+    def base(self) -> str:
+        """What the base is called: its recipe, without the folder and the ending of a file."""
+        return Path(self.recipe).stem if self.recipe.endswith(".toml") else self.recipe
+
     def recipes(self) -> dict[str, Recipe]:
         """The base's and each arm's, by name."""
-        names = [self.recipe, *(arm.name for arm in self.arms)]
+        names = [self.base, *(arm.name for arm in self.arms)]
         for name in names[1:]:
             if names.count(name) > 1 or not re.fullmatch(r"[\w-][\w.,=+ -]*", name) or name == HELD_OUT_FILE:
                 raise UsageError(
                     f"an arm cannot be called {name!r}", hint="a name of its own: letters, digits, hyphens"
                 )
-        every = {self.recipe: {}, **{arm.name: dict(arm.flags) for arm in self.arms}}
+        every = {self.base: {}, **{arm.name: dict(arm.flags) for arm in self.arms}}
         return {name: resolve(self.recipe, {**self.flags, **flags}).config for name, flags in every.items()}
 
     def place(self) -> Path:
@@ -115,8 +120,8 @@ class Ablation:
             question=QUESTION,
             recipe="tiny",
             measures=(measure,),
-            base=Variant(self.recipe, {}),
-            flags={"data.source": str(self.source(self.recipe)), **training},
+            base=Variant(self.base, {}),
+            flags={"data.source": str(self.source(self.base)), **training},
             variants=tuple(
                 Variant(arm.name, {"data.source": str(self.source(arm.name))}) for arm in self.arms
             ),
@@ -156,13 +161,13 @@ class Ablation:
                 adopt(plan, other)
             run(plan, cores())
             plans[name] = plan
-        fraction = plans[self.recipe].recipe.tokens.validation_fraction
+        fraction = plans[self.base].recipe.tokens.validation_fraction
         whole: dict[str, ShardDirectory] = {}
         tokenizer = "train"
         for name in plans:
             settings = Settings(tokenizer, VOCABULARY, fraction)
             whole[name] = prepare_corpus(Corpus.open(folder / name), folder / name / "shards", settings)
-            tokenizer = str(folder / self.recipe / "shards" / TOKENIZER)
+            tokenizer = str(folder / self.base / "shards" / TOKENIZER)
         least = min(each.counts["train"]["tokens"] for each in whole.values())
         for name, shards in whole.items():
             say(f"{name}: {shards.counts['train']['tokens']:,} tokens, {least:,} taken")

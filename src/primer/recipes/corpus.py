@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,7 +19,7 @@ from primer.corpus.refine.report import report
 from primer.corpus.refine.run import Outcome, run
 from primer.data.documents import in_order
 from primer.data.llmc import write_llmc
-from primer.data.prepare_corpus import Settings, prepare_corpus
+from primer.data.prepare_corpus import Settings, given_tokenizer, key_of, prepare_corpus
 from primer.data.shards import ShardDirectory
 from primer.device import cores
 from primer.errors import DataError, UsageError
@@ -71,6 +72,14 @@ def make_corpus(
     def stage(name: str, done: int, total: int) -> None:
         progress(name, done, total, 0)
 
+    tokens = recipe.tokens
+    settings = Settings(tokens.tokenizer, tokens.vocabulary, tokens.validation_fraction)
+    if tokens.tokenizer != "none":
+        given_tokenizer(settings)  # what cannot be had is said before hours of work
+    if jobs < 0:
+        raise UsageError(
+            f"{jobs} processes cannot do anything", hint="-j 2, or 0: as many as there are cores"
+        )
     plan = make(recipe, inputs, out, stage)
     if engine.name != "processes" and not is_finished(plan):
         from primer.corpus.refine.engine import launch
@@ -79,21 +88,28 @@ def make_corpus(
         if engine.name == "slurm":
             return None
     outcome = run(plan, jobs or cores(), progress)
-    tokens = recipe.tokens
-    settings = Settings(tokens.tokenizer, tokens.vocabulary, tokens.validation_fraction)
     corpus = Corpus.open(out)
     if not corpus.size:
         found = write_report(out, count_tokens=False)
         raise DataError(
             f"no document was kept: {_most(found)}", str(out), f"{out / 'report.html'}, or --help for limits"
         )
-    shards = None
-    if tokens.tokenizer != "none":
-        shards = prepare_corpus(corpus, out / SHARDS, settings, threads=jobs, progress=stage)
+    shards = _shards(corpus, settings, jobs, stage) if tokens.tokenizer != "none" else None
     if shards and tokens.llmc and not (out / LLMC).exists():
         write_llmc(shards, out / LLMC)
     progress("report", 0, 1, 0)
     return Made(plan, outcome, shards, write_report(out, count_tokens=tokens.count_dropped))
+
+
+def _shards(
+    corpus: Corpus, settings: Settings, jobs: int, stage: Callable[[str, int, int], None]
+) -> ShardDirectory:
+    """The corpus' shards. Those of another selection, which lie where these belong, are replaced."""
+    place, other = corpus.plan.out / SHARDS, corpus.plan.out / LLMC
+    if place.exists() and ShardDirectory.open(place, verify=False).key != key_of(corpus, settings):
+        for each in (other, place):
+            shutil.rmtree(each, ignore_errors=True)
+    return prepare_corpus(corpus, place, settings, threads=jobs, progress=stage)
 
 
 def _most(found: dict[str, Any]) -> str:
@@ -111,6 +127,8 @@ def write_report(out: Path, *, count_tokens: bool = True) -> dict[str, Any]:
     """report.html and report.json of a corpus, and what is in them. DataError for one that is not finished."""
     corpus = Corpus.open(out)
     shards = ShardDirectory.open(out / SHARDS, verify=False) if (out / SHARDS).is_dir() else None
+    if shards and shards.source.get("fingerprint") != corpus.key:  # of another selection
+        shards = None
     tokens, count = None, None
     if shards:
         counts: dict[str, int] = {split: counts["tokens"] for split, counts in shards.counts.items()}

@@ -151,20 +151,24 @@ def _hashed(path: Path, name: str) -> Hashes:
 
 def _entries(path: Path, name: str) -> Iterator[str]:
     if path.name != TARBALL:
-        with path.open(encoding="utf-8") as lines:
+        with path.open(encoding="utf-8", errors="surrogateescape") as lines:
             yield from (line.strip() for line in lines if line[0] != "#")
         return
     with tarfile.open(path, "r:gz") as packed:
         for member in packed:
             if member.isfile() and Path(member.name).name == name and (file := packed.extractfile(member)):
-                yield from (line.decode("utf-8").strip() for line in file if not line.startswith(b"#"))
+                yield from (
+                    line.decode("utf-8", "surrogateescape").strip()
+                    for line in file
+                    if not line.startswith(b"#")
+                )
 
 
 def _words(path: Path) -> Iterable[str]:
     """Entries as the words of an address are compared: only letters and digits, in lower case."""
     if not path.is_file():
         return []
-    lines = path.read_text("utf-8").splitlines()
+    lines = path.read_text("utf-8", "surrogateescape").splitlines()
     return [word for line in lines if line[:1] != "#" and (word := WORD_END.sub("", line).lower())]
 
 

@@ -6,14 +6,18 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from primer.corpus.refine.plan import Plan, open_plan
+from primer.corpus.refine.kept import Corpus
+from primer.corpus.refine.plan import Plan
 from primer.corpus.refine.select import STAGES
 from primer.corpus.refine.store import stored
 
 
 def compared(one: Path, other: Path, examples: int) -> dict[str, Any]:
-    """How many documents both kept, either kept alone, and for which reasons the other dropped those."""
-    plans = open_plan(one), open_plan(other)
+    """How many documents both kept, either kept alone, and for which reasons the other dropped those.
+
+    DataError for a corpus that is not finished.
+    """
+    plans = Corpus.open(one).plan, Corpus.open(other).plan
     first, second = map(_kept, plans)
     union = len(first | second)
     reasons = []

@@ -58,7 +58,7 @@ _REASONS: dict[str, str] = {
     "undecodable": "no charset makes text of its bytes",
     "extraction_failed": "the extractor gave up",
     "extraction_timeout": "the extractor took too long",
-    "extractor_crashed": "the extractor took its process down, twice",
+    "crashed": "a process died or hung over it",
     "too_deep": "elements too deep within each other",
     "domain": "its domain is on a block list",
     "subdomain": "its host is on a block list",

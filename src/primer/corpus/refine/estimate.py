@@ -54,7 +54,9 @@ def estimate(recipe: Recipe, specs: Sequence[str | Path], processes: int) -> Est
     import pyarrow as pa
 
     inputs = find(specs, {}, lambda *_: None, hashes=False)
-    found = units(inputs, stretches)
+    found = units(
+        inputs, lambda each, goal: stretches(each, goal) if each is inputs[0] else _evenly(each, goal)
+    )
     tools = Tools(recipe)
     rows, squeezed, text, kept, last = 0, 0, 0, 0, ""
     pages = islice(read(found[0], inputs, recipe), PAGES) if found else iter(())
@@ -87,6 +89,14 @@ def estimate(recipe: Recipe, specs: Sequence[str | Path], processes: int) -> Est
         memory=processes * WORKER,
         stages=tuple(stage for stage in STAGES if is_on(recipe, stage)),
     )
+
+
+def _evenly(each: Input, goal: int) -> list[tuple[int, int | None]]:
+    """About where a file will be cut, without reading it."""
+    return [
+        (start, None if start + goal >= each.size else start + goal)
+        for start in range(0, max(each.size, 1), goal)
+    ]
 
 
 def _consumed(unit: Unit, inputs: Sequence[Input], rows: int, last: str, squeezed: int) -> float:

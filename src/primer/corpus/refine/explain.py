@@ -48,7 +48,7 @@ class Explained:
     lines: tuple[Line, ...]
     languages: tuple[tuple[str, float], ...]
     lost: int
-    """Characters in the lines that C4 drops."""
+    """Characters that C4 drops, with their lines."""
 
     def plain(self) -> dict[str, Any]:
         """As JSON keeps it."""

@@ -90,11 +90,12 @@ def finish(plan: Plan, task: str) -> tuple[dict[Path, str], dict[str, Any]]:
             for row, decision in zip(table.to_pylist(), decided.to_pylist(), strict=True):
                 folder = _place(row, decision, copies.get(number))
                 row["value"] = row.get(column_of.get((row["stage"], row["reason"]), ""))
+                if folder == KEPT_FOLDER and row["items"] and plan.recipe.decontaminate.action == "mask":
+                    row["text"] = _masked(row["text"], row["places"])
+                    row["words"] = len(row["text"].split())
                 tally.add(row)
                 row["items"] = list(dict.fromkeys(row["items"]))
                 if folder == KEPT_FOLDER:
-                    if row["items"] and plan.recipe.decontaminate.action == "mask":
-                        row["text"] = _masked(row["text"], row["places"])
                     row["text"], row["pii"] = replacer.replace(row["text"], row["id"])
                 sorted_rows.setdefault(folder, []).append(row)
                 number += 1

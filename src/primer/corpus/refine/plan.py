@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -32,6 +32,8 @@ class Plan:
     recipe: Recipe
     inputs: tuple[Input, ...]
     units: tuple[Unit, ...]
+    kept_keys: Mapping[str, str] | None = None
+    """What `keys` were when the plan was made: whoever reads it later need not have what they were made of."""
 
     @cached_property
     def store(self) -> Store:
@@ -55,6 +57,8 @@ class Plan:
     @cached_property
     def keys(self) -> dict[str, str]:
         """Of each job, the hash of all that decides what it makes."""
+        if self.kept_keys is not None:
+            return dict(self.kept_keys)
         recipe = self.recipe
         everything = sha256_of_lines([*(unit.name for unit in self.units), *map(str, self.groups.items())])
         dedup = {name: value for name, value in to_dict(recipe.dedup).items() if name != "group"}
@@ -80,15 +84,42 @@ class Plan:
 def make(recipe: Recipe, specs: Sequence[str | Path], out: Path, progress: Progress) -> Plan:
     """Look at what there is to read, and plan. Nothing is written (`keep` does).
 
-    A file that was hashed for an earlier plan here, and has not changed since, is not hashed again.
+    Where an earlier plan is here, files that have not changed since are not hashed again, and the same inputs are not
+    cut again: to know where a packed archive can be cut it has to be unpacked.
     """
-    known: dict[str, Input] = {}
+    before: Plan | None = None
     with suppress(PrimerError):  # there is none, or one that cannot be read: it is made anew
-        known = {each.path: each for each in open_plan(out).inputs}
-    inputs = find(specs, known, progress)
-    plan = Plan(out, recipe, inputs, units(inputs, stretches))
+        before = open_plan(out)
+    inputs = find(specs, {each.path: each for each in before.inputs} if before else {}, progress)
+    if before and [_content(each) for each in before.inputs] == [_content(each) for each in inputs]:
+        cut = before.units
+    else:
+        cut = units(inputs, _telling(inputs, progress))
+    plan = Plan(out, recipe, inputs, cut)
+    plan.tools.open()
     plan.keys  # noqa: B018  # what a stage lacks (a model, a list, an extra) is said before anything is done
     return plan
+
+
+def _content(each: Input) -> tuple[str, ...]:
+    """All that decides how a file is cut and what the pieces are called."""
+    return each.name, each.kind, each.group, str(each.size), each.sha256
+
+
+def _telling(
+    inputs: Sequence[Input], progress: Progress
+) -> Callable[[Input, int], list[tuple[int, int | None]]]:
+    """`stretches` that tells how far it is."""
+    total, done = sum(each.size for each in inputs), 0
+
+    def cut(each: Input, goal: int) -> list[tuple[int, int | None]]:
+        nonlocal done
+        found = stretches(each, goal)
+        done += each.size
+        progress("cut", done, total)
+        return found
+
+    return cut
 
 
 def keep(plan: Plan) -> None:
@@ -97,6 +128,7 @@ def keep(plan: Plan) -> None:
         "recipe": to_dict(plan.recipe),
         "inputs": [asdict(each) for each in plan.inputs],
         "units": [asdict(each) for each in plan.units],
+        "keys": plan.keys,
     }
     save(plan.out / PLAN, fields)
     with writing(plan.out):
@@ -130,6 +162,7 @@ def open_plan(out: Path) -> Plan:
         from_dict(Recipe, fields["recipe"]),
         tuple(Input(**each) for each in fields["inputs"]),
         tuple(_unit(each) for each in fields["units"]),
+        fields["keys"],
     )
 
 

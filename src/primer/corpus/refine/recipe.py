@@ -21,6 +21,10 @@ MEASURES = 1
 """Changes whenever the same page is measured otherwise than before: what was measured before is then measured anew."""
 
 
+LEAST_VOCABULARY = 257
+"""256 bytes, and the token that ends a text."""
+
+
 @dataclass(frozen=True)
 class Records:
     """Stage 1: which records of an archive, lines of a file, rows of a table are pages at all."""
@@ -58,7 +62,11 @@ class Extract:
     charset: Literal["declared", "utf-8-first"] = "declared"
     """declared: byte order mark > HTTP > meta > detector, as browsers do; utf-8-first: as datatrove does."""
     seconds: float = 30.0
-    """An extractor that takes longer on one page is stopped, and the page dropped."""
+    """An extractor that takes longer on one page is stopped, and the page dropped. 0: never."""
+
+    def __post_init__(self) -> None:
+        if not self.seconds >= 0:
+            raise UsageError(f"extract.seconds must be 0 or more, got {self.seconds}")
 
 
 @dataclass(frozen=True)
@@ -76,6 +84,14 @@ class Language:
     measure_from: float = 0.0
     """Pages whose languages to keep are all less likely than this are measured no further: the threshold can be moved
     above it without measuring anything again. 0: every page is measured."""
+
+    def __post_init__(self) -> None:
+        if self.keep and self.threshold < self.measure_from:
+            raise UsageError(
+                f"language.threshold ({self.threshold}) is below language.measure_from ({self.measure_from}): "
+                "between them nothing is measured, so that no rule could drop anything",
+                hint=f"--language.measure-from={self.threshold} too",
+            )
 
 
 @dataclass(frozen=True)
@@ -175,6 +191,13 @@ class Dedup:
     rows: int = 8
     seed: int = 1
 
+    def __post_init__(self) -> None:
+        if min(self.n_grams, self.buckets, self.rows) < 1 or not 0 <= self.seed < 1 << 32:
+            raise UsageError(
+                "dedup.n_grams, dedup.buckets and dedup.rows must be 1 or more, dedup.seed below 2^32",
+                hint="5, 14, 8 and 1",
+            )
+
 
 @dataclass(frozen=True)
 class Pii:
@@ -189,7 +212,7 @@ class Tokens:
     """Then: what was kept as shards to train on."""
 
     tokenizer: str = "train"
-    """train: a byte-level BPE learned from what was kept; else gpt2, byte, or a tokenizer file. none: no shards."""
+    """train: a byte-level BPE learned from what was kept; else gpt2, or a tokenizer file. none: no shards."""
     vocabulary: int = 8192
     validation_fraction: float = 0.1
     """By hash of the duplicate cluster, so that near copies never lie on both sides."""
@@ -197,6 +220,17 @@ class Tokens:
     """Write the shards in llm.c's layout, too."""
     count_dropped: bool = True
     """For the report: count the tokens of what was dropped, too."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.validation_fraction < 1:
+            raise UsageError(
+                f"tokens.validation_fraction must lie between 0 and 1, got {self.validation_fraction}"
+            )
+        if self.vocabulary < LEAST_VOCABULARY:
+            raise UsageError(
+                f"tokens.vocabulary must be {LEAST_VOCABULARY} or more, got {self.vocabulary}: every byte is a token, "
+                "and the end of a text"
+            )
 
 
 @dataclass(frozen=True)
@@ -262,21 +296,20 @@ def _read(text: str, where: str) -> dict[str, Any]:
 def measured_by(recipe: Recipe) -> dict[str, Any]:
     """What decides the measurements of a page, and nothing else: equal here, equal columns.
 
-    Thresholds are left out. Files that are read (lists, models, evaluations) are named by their content where their
-    stage is made ready (`tools.py`), not here.
+    Thresholds are left out, but for `urls.soft_words`, which decides while addresses are read. Files that are read
+    (lists, models, evaluations) are named by their content where their stage is made ready (`tools.py`), not here.
     """
     language = to_dict(recipe.language)
-    del language["threshold"]
+    del language["threshold"], language["model"]
     if not recipe.language.measure_from:
         del language["keep"]
     return {
         "measures": MEASURES,
         "records": to_dict(recipe.records),
-        "urls": recipe.urls.lists,
-        "soft_words": recipe.urls.soft_words,
+        "soft_words": recipe.urls.soft_words if recipe.urls.lists else None,
         "extract": to_dict(recipe.extract),
         "language": language,
         "c4": recipe.c4.on,
-        "classifier": [recipe.classifier.model, recipe.classifier.label],
-        "decontaminate": [list(recipe.decontaminate.files), recipe.decontaminate.n],
+        "classifier": recipe.classifier.label if recipe.classifier.model else None,
+        "decontaminate": recipe.decontaminate.n if recipe.decontaminate.files else None,
     }

@@ -17,6 +17,7 @@ from primer.config import dotted, to_dict
 from primer.corpus.refine.described import COLUMN_TITLES, STAGE_TITLES, reason_in_words
 from primer.corpus.refine.estimate import is_on
 from primer.corpus.refine.explain import offending
+from primer.corpus.refine.finish import LINES
 from primer.corpus.refine.kept import Corpus
 from primer.corpus.refine.plan import Plan
 from primer.corpus.refine.run import Blamed
@@ -214,7 +215,19 @@ def _tokens(plan: Plan, count: TokensOf) -> dict[tuple[str, str], int]:
     for unit in plan.units:
         for table in stored(plan.out / "kept" / f"{unit.name}.parquet", ["text"]):
             found["kept", "kept"] += count(table["text"].to_pylist())
+        found["c4", LINES] += sum(count(before) - count(after) for before, after in _trimmed(plan, unit.name))
     return dict(found)
+
+
+def _trimmed(plan: Plan, unit: str) -> Iterator[tuple[list[str], list[str]]]:
+    """Texts of documents that went on past C4, before and after it took lines out of them."""
+    later = {None, *STAGES[STAGES.index("c4") + 1 :]}
+    decisions = stored(plan.folder("select") / f"{unit}.parquet", ["stage"])
+    for table, decided in zip(annotated(plan, unit, ["text", "clean"]), decisions, strict=True):
+        columns = (table["text"], table["clean"], decided["stage"])
+        rows = list(zip(*(each.to_pylist() for each in columns), strict=True))
+        went = [(text, clean) for text, clean, stage in rows if clean is not None and stage in later]
+        yield [text for text, _ in went], [clean for _, clean in went]
 
 
 def _rank(identity: str) -> bytes:
@@ -374,7 +387,8 @@ def _lengths(plan: Plan) -> dict[str, Any]:
     return {"edges": edges.tolist(), "in": before.tolist(), "kept": after.tolist()}
 
 
-DAMAGE = ("truncated", "corrupt", "malformed", "not_an_archive", "too_large")
+DAMAGE = ("truncated", "corrupt", "malformed", "not_an_archive", "not_json", "undecodable")
+"""Reasons of stage 1 that say: this is not as somebody wrote it. A page that is too large is whole."""
 
 
 def _damage(plan: Plan) -> list[dict[str, Any]]:

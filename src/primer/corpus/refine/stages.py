@@ -1,13 +1,17 @@
-"""The stages that look at pages, in the recipe's order. Each adds columns to a batch and drops nothing.
+"""The stages that look at pages, in the recipe's order. Each adds columns and drops nothing.
 
 Nothing is dropped here: every reason is a column, and `select.py` decides. Where a stage says why a page is no page
 (`record_reason`, `url_reason`, `extract_reason`), later stages leave it alone, and their columns are null.
+
+Page after page goes through all stages: whatever a page does to a process, it is known of which page it was.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
+
+import numpy as np
 
 from primer.corpus.crawl.charset import decode, decode_as_datatrove
 from primer.corpus.crawl.extract import ExtractionError, at_most
@@ -15,59 +19,51 @@ from primer.corpus.refine.tools import Tools
 from primer.corpus.text.statistics import COLUMNS
 
 Watch = Callable[[str], None]
-"""Told the id of each page before it is extracted: if the process dies there, it is known of what."""
+"""Told the id of each page before it is looked at: if the process dies there, it is known of what."""
 
 Batch = Any
 """pyarrow.RecordBatch."""
+Row = dict[str, Any]
+"""What is known of one page, by the name of its column; a stage adds to it."""
+
+UNMEASURED = np.full(len(COLUMNS), np.nan)
 
 
 def annotate(batch: Batch, tools: Tools, watch: Watch, poison: frozenset[str] = frozenset()) -> Batch:
     """All columns of a batch, without the payload.
 
-    poison: ids of pages at which a process has died. They are not extracted again: `extractor_crashed`.
+    poison: ids of pages at which a process has died. Nothing is done with them again: `crashed`.
     """
-    batch = _with(batch, "url_reason", "string", addresses(batch, tools))
-    batch = extracted(batch, tools, watch, poison)
-    batch = languages(batch, tools)
-    batch = measured(batch, tools)
-    batch = judged(batch, tools)
-    return batch.drop_columns(["payload", "http_charset"])
+    rows: list[Row] = batch.to_pylist()
+    for row in rows:
+        row["url_reason"] = address(row, tools)
+        if (row["payload"] is not None or row["text"] is not None) and row["url_reason"] is None:
+            watch(row["id"])
+        text(row, tools, poison)
+        language(row, tools)
+        statistics(row, tools)
+        judgement(row, tools)
+    return _columns(batch, rows)
 
 
-def addresses(batch: Batch, tools: Tools) -> list[str | None]:
+def address(row: Row, tools: Tools) -> str | None:
     """Stage 2: why an address is not wanted."""
     judge = tools.url_filter
-    if judge is None:
-        return [None] * batch.num_rows
-    rows = zip(batch["url"].to_pylist(), batch["record_reason"].to_pylist(), strict=True)
-    return [judge.reason(url) if url and reason is None else None for url, reason in rows]
+    return judge.reason(row["url"]) if judge and row["url"] and row["record_reason"] is None else None
 
 
-def extracted(batch: Batch, tools: Tools, watch: Watch, poison: frozenset[str]) -> Batch:
+def text(row: Row, tools: Tools, poison: frozenset[str]) -> None:
     """Stage 3: the text of a page, how it was decoded, and why there is none."""
-    texts: list[str | None] = []
-    charsets: list[str] = []
-    reasons: list[str | None] = []
-    for row in _rows(batch, "id", "payload", "http_charset", "text", "record_reason", "url_reason"):
-        identity, payload, http_charset, text, *earlier = row
-        reason, charset = None, ""
-        if any(earlier):
-            text = None
-        elif text is None and identity in poison:
-            reason = "extractor_crashed"
-        elif text is None:
-            watch(identity)
-            try:
-                charset, text = _text_of(payload, http_charset, tools)
-            except ExtractionError as error:
-                reason = error.reason
-        texts.append(text)
-        charsets.append(charset)
-        reasons.append(reason)
-    batch = batch.drop_columns(["text"])
-    batch = _with(batch, "text", "large_string", texts)
-    batch = _with(batch, "charset", "string", charsets)
-    return _with(batch, "extract_reason", "string", reasons)
+    row["charset"], row["extract_reason"] = "", None
+    if row["record_reason"] or row["url_reason"]:
+        row["text"] = None
+    elif row["id"] in poison:
+        row["text"], row["extract_reason"] = None, "crashed"
+    elif row["text"] is None:
+        try:
+            row["charset"], row["text"] = _text_of(row["payload"], row["http_charset"], tools)
+        except ExtractionError as error:
+            row["extract_reason"] = error.reason
 
 
 def _text_of(payload: bytes, http_charset: str, tools: Tools) -> tuple[str, str]:
@@ -91,73 +87,65 @@ def _text_of(payload: bytes, http_charset: str, tools: Tools) -> tuple[str, str]
     return charset, text
 
 
-def languages(batch: Batch, tools: Tools) -> Batch:
+def language(row: Row, tools: Tools) -> None:
     """Stage 4: the likeliest languages, and how likely each is."""
-    import pyarrow as pa
-
-    found = [tools.language.labels(text) if text is not None else None for text in batch["text"].to_pylist()]
-    names = [None if each is None else [name for name, _ in each] for each in found]
-    scores = [None if each is None else [score for _, score in each] for each in found]
-    batch = batch.append_column("languages", pa.array(names, pa.list_(pa.string())))
-    return batch.append_column("scores", pa.array(scores, pa.list_(pa.float32())))
+    row["languages"] = row["scores"] = None
+    if row["text"] is not None:
+        found = tools.language.labels(row["text"])
+        row["languages"], row["scores"] = [name for name, _ in found], [score for _, score in found]
 
 
-def measured(batch: Batch, tools: Tools) -> Batch:
+def statistics(row: Row, tools: Tools) -> None:
     """Stages 5 to 8: every statistic on which a filter decides, and the text without the lines that C4 drops.
 
     `clean` is null where it is the same as `text`.
     """
-    import numpy as np
-    import pyarrow as pa
-
-    rows = list(_rows(batch, "text", "languages", "scores"))
-    values = np.full((len(rows), len(COLUMNS)), np.nan)
-    unmeasured = np.ones(len(rows), dtype=bool)
-    clean: list[str | None] = [None] * len(rows)
-    words: list[int | None] = [None] * len(rows)
-    for row, (text, names, scores) in enumerate(rows):
-        if text is not None and _is_measured(names, scores, tools):
-            found = tools.measurer.measure(text)
-            values[row], unmeasured[row] = found.values, False
-            clean[row] = found.text if found.text != text else None
-            words[row] = found.chunks
-        elif text is not None:
-            words[row] = len(text.split())
-    for number, name in enumerate(COLUMNS):
-        batch = batch.append_column(name, pa.array(values[:, number], pa.float64(), mask=unmeasured))
-    batch = _with(batch, "clean", "large_string", clean)
-    return _with(batch, "words", "int64", words)
+    row["values"] = row["clean"] = row["words"] = None
+    if row["text"] is None:
+        return
+    if not _is_measured(row, tools):
+        row["words"] = len(row["text"].split())
+        return
+    found = tools.measurer.measure(row["text"])
+    row["values"], row["words"] = found.values, found.chunks
+    row["clean"] = found.text if found.text != row["text"] else None
 
 
-def judged(batch: Batch, tools: Tools) -> Batch:
+def judgement(row: Row, tools: Tools) -> None:
     """Beyond FineWeb, on what C4 left: what a classifier says, and which items of evaluations stand in the text."""
-    import pyarrow as pa
-
-    texts = [clean or text for clean, text in _rows(batch, "clean", "text")]
+    left = row["clean"] or row["text"]
     classifier, evaluations = tools.classifier, tools.evaluations
-    label = tools.recipe.classifier.label
-    scores = [classifier.score(text, label) if classifier and text else None for text in texts]
-    finds = [evaluations.find(text) if evaluations and text else [] for text in texts]
-    items = [[each.item for each in found] for found in finds]
-    places = [[place for each in found for place in (each.start, each.end)] for found in finds]
-    batch = _with(batch, "good", "float64", scores)
-    batch = batch.append_column("items", pa.array(items, pa.list_(pa.string())))
-    return batch.append_column("places", pa.array(places, pa.list_(pa.int64())))
+    row["good"] = classifier.score(left, tools.recipe.classifier.label) if classifier and left else None
+    finds = evaluations.find(left) if evaluations and left else []
+    row["items"] = [each.item for each in finds]
+    row["places"] = [place for each in finds for place in (each.start, each.end)]
 
 
-def _is_measured(names: list[str] | None, scores: list[float] | None, tools: Tools) -> bool:
+def _is_measured(row: Row, tools: Tools) -> bool:
     """Whether one of the languages to keep is likely enough for the page to be worth its statistics."""
     keep, least = tools.recipe.language.keep, tools.recipe.language.measure_from
-    if not keep or not least or names is None or scores is None:
+    if not keep or not least:
         return True
-    return any(score >= least for name, score in zip(names, scores, strict=True) if name in keep)
+    pairs = zip(row["languages"], row["scores"], strict=True)
+    return any(score >= least for name, score in pairs if name in keep)
 
 
-def _rows(batch: Batch, *names: str) -> Iterator[tuple[Any, ...]]:
-    return zip(*(batch[name].to_pylist() for name in names), strict=True)
-
-
-def _with(batch: Batch, name: str, kind: str, values: list[Any]) -> Batch:
+def _columns(batch: Batch, rows: list[Row]) -> Batch:
+    """The batch with what the stages found."""
     import pyarrow as pa
 
-    return batch.append_column(name, pa.array(values, getattr(pa, kind)()))
+    batch = batch.drop_columns(["payload", "http_charset", "text"])
+    strings, places = pa.list_(pa.string()), pa.list_(pa.int64())
+    kinds = {"url_reason": pa.string(), "text": pa.large_string(), "charset": pa.string()}
+    kinds |= {"extract_reason": pa.string(), "languages": strings, "scores": pa.list_(pa.float32())}
+    for name, kind in kinds.items():
+        batch = batch.append_column(name, pa.array([row[name] for row in rows], kind))
+    values = np.array([UNMEASURED if row["values"] is None else row["values"] for row in rows])
+    unmeasured = np.array([row["values"] is None for row in rows])
+    for number, name in enumerate(COLUMNS):
+        batch = batch.append_column(name, pa.array(values[:, number], pa.float64(), mask=unmeasured))
+    kinds = {"clean": pa.large_string(), "words": pa.int64(), "good": pa.float64()}
+    kinds |= {"items": strings, "places": places}
+    for name, kind in kinds.items():
+        batch = batch.append_column(name, pa.array([row[name] for row in rows], kind))
+    return batch

@@ -18,7 +18,9 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from stat import S_ISREG
 from typing import TYPE_CHECKING, Any, Literal
 
 from primer.assets import replacing, seal, sha256_of, unseal, write_atomically, writing
@@ -26,6 +28,12 @@ from primer.errors import DataError, PrimerError
 
 if TYPE_CHECKING:
     from primer.corpus.refine.plan import Plan
+
+
+@lru_cache(maxsize=1 << 14)
+def _digest(path: Path, size: int, changed: int) -> str:
+    """SHA-256, once for as long as a file stays as it is."""
+    return sha256_of(path)
 
 
 @dataclass(frozen=True)
@@ -63,7 +71,11 @@ class Store:
 
     def _is(self, name: str, digest: str) -> bool:
         path = self.out / name
-        return path.is_file() and sha256_of(path) == digest
+        try:
+            state = path.stat()
+        except OSError:
+            return False
+        return S_ISREG(state.st_mode) and _digest(path, state.st_size, state.st_mtime_ns) == digest
 
     def sign(
         self, job: str, key: str, task: str, files: Mapping[Path, str], tally: Mapping[str, Any]

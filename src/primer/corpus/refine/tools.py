@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -16,6 +18,7 @@ from primer.corpus.refine.recipe import Recipe, measured_by
 from primer.corpus.text.classifier import Classifier
 from primer.corpus.text.contamination import Index
 from primer.corpus.text.language import LanguageModel
+from primer.errors import DataError, UsageError
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,10 @@ class Tools:
     def key(self) -> str:
         """What decides every measurement, as a hash: settings, and the content or version of whatever is used."""
         return sha256_of_lines([json.dumps(measured_by(self.recipe), sort_keys=True), *self.versions()])
+
+    def open(self) -> None:
+        """Open what a recipe names by a path, so that what is missing is said before anything is done."""
+        _ = self.url_filter, self.classifier, self.evaluations
 
     def versions(self) -> list[str]:
         """Of each tool in use, its version or the hash of its content."""
@@ -90,7 +97,10 @@ class Tools:
         files = [Path(file) for file in settings.files]
         key = sha256_of_lines([str(settings.n), *(f"{sha256_of(file)}  {file.name}" for file in files)])
         path = cache_dir() / "evaluations" / f"{key[:16]}.index"
-        if not path.is_file():
+        with suppress(DataError):
+            return Index.open(path)
+        shutil.rmtree(path, ignore_errors=True)  # there is none, or it is damaged
+        with suppress(UsageError):  # another process was faster
             Index.build(files, settings.n).save(path)
         return Index.open(path)
 

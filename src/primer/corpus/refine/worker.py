@@ -6,18 +6,41 @@ given back, an endless loop) happens to it alone, and so that it works the same 
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import json
 import os
 import signal
 import sys
+import threading
+import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+PR_SET_PDEATHSIG = 1
+"""Of Linux' prctl: the signal that a process gets when the thread that started it has ended."""
+
+
+def end_with_parent() -> None:
+    """Whoever gave the tasks is gone, killed: the next run must not find somebody else at work in its folder."""
+    parent = os.getppid()
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def main() -> None:
     """Read tasks from stdin until it ends; what happens goes to the file that stdout was."""
+    end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started this one
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what a library prints is no answer

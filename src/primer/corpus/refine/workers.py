@@ -18,7 +18,7 @@ from typing import IO, Any, Self
 
 from primer import errors
 from primer.assets import log
-from primer.errors import PrimerError, SurroundingsError
+from primer.errors import PrimerError, SurroundingsError, UsageError
 
 CRASHES = {
     number
@@ -70,6 +70,10 @@ class Workers:
         progress: Progress = lambda pages, size: None,
         program: Sequence[str] = (sys.executable, "-m", "primer.corpus.refine.worker"),
     ) -> None:
+        if count < 1:
+            raise UsageError(
+                f"{count} processes cannot do anything", hint="-j 2, or 0: as many as there are cores"
+            )
         self.count, self.progress = count, progress
         self._command = [*program, str(folder)]
         self._workers: list[_Worker] = []
@@ -174,6 +178,8 @@ class Workers:
 
     def _dead(self, worker: _Worker) -> None:
         """Do its task again; at the page at which it died, not that page."""
+        with suppress(subprocess.TimeoutExpired):
+            worker.process.wait(5)  # its own exit code, not that of our killing it
         self._end(worker)
         code = worker.process.returncode
         if worker.task is None and not worker.ready:
