@@ -19,6 +19,7 @@ from primer.config import spelt, to_dict
 from primer.corpus.refine.plan import Plan, adopt
 from primer.corpus.refine.plan import make as make_plan
 from primer.corpus.refine.recipe import Recipe, resolve
+from primer.corpus.refine.tools import Tools
 from primer.corpus.sources import open_source
 from primer.errors import SurroundingsError, UsageError
 from primer.experiments.experiment import Experiment, Measure, Variant
@@ -94,11 +95,12 @@ class Ablation:
         return {name: resolve(self.recipe, {**self.flags, **flags}).config for name, flags in every.items()}
 
     def place(self) -> Path:
-        """Where everything is made."""
+        """Where everything is made: in the cache, apart for other inputs, recipes, tools of theirs, and texts."""
         if self.folder:
             return self.folder
         what = [str(Path(each).absolute()) for each in self.inputs]
-        made = [json.dumps(to_dict(recipe), sort_keys=True) for recipe in self.recipes().values()]
+        recipes = self.recipes().values()
+        made = [json.dumps(to_dict(recipe), sort_keys=True) + Tools(recipe).key for recipe in recipes]
         return cache_dir() / "ablations" / sha256_of_lines([*what, *made, self.other_source()])[:16]
 
     def source(self, name: str) -> Path:

@@ -162,7 +162,7 @@ def open_plan(out: Path) -> Plan:
         from_dict(Recipe, fields["recipe"]),
         tuple(Input(**each) for each in fields["inputs"]),
         tuple(_unit(each) for each in fields["units"]),
-        fields["keys"],
+        fields.get("keys"),
     )
 
 
