@@ -245,25 +245,30 @@ def _fill_samples(plan: Plan, stages: list[dict[str, Any]]) -> None:
                 held.sort()
                 del held[SAMPLES:]
         chosen = {name: sorted(held)[:SAMPLES] for name, held in best.items()}
-        rows = _rows_of(plan, stage["stage"], {identity for held in chosen.values() for _, identity in held})
+        names = {identity for held in chosen.values() for _, identity in held}
+        rows = {row["id"]: row for row in _rows_where(plan, f"dropped/{stage['stage']}", "id", names)}
         for reason in stage["reasons"]:
             for _, identity in chosen.get(reason["reason"], []):
                 row = rows[identity]
                 reason["samples"].append(_sample(row, row["text"] or "", offending(row)))
 
 
-def _rows_of(plan: Plan, stage: str, chosen: set[str]) -> dict[str, dict[str, Any]]:
-    """Dropped documents by id. Only the texts that are asked for become Python's."""
+def _rows_where(plan: Plan, folder: str, column: str, chosen: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """Documents whose id or cluster is among the chosen. Only the texts that are asked for are read."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    ids = pa.array(sorted(chosen), pa.string())
-    found = {}
+    wanted = pa.array(sorted(chosen), pa.string())
     for unit in plan.units:
-        for table in stored(plan.out / "dropped" / stage / f"{unit.name}.parquet"):
-            for row in table.filter(pc.is_in(table["id"], ids)).to_pylist():
-                found[row["id"]] = row
-    return found
+        path = plan.out / folder / f"{unit.name}.parquet"
+        if any(pc.any(pc.is_in(each[column], wanted)).as_py() for each in stored(path, [column])):
+            for table in stored(path):
+                yield from table.filter(pc.is_in(table[column], wanted)).to_pylist()
+
+
+def _least(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The few documents that are shown of many."""
+    return sorted(rows, key=lambda row: _rank(row["id"]))[:SAMPLES]
 
 
 def _sample(row: dict[str, Any], text: str, where: Sequence[tuple[int, int]]) -> dict[str, Any]:
@@ -279,48 +284,58 @@ def _sample(row: dict[str, Any], text: str, where: Sequence[tuple[int, int]]) ->
 
 
 def _histograms(plan: Plan) -> list[dict[str, Any]]:
-    """Of each limit's column: the documents that got so far, and those that this limit dropped."""
-    found = []
-    order = {stage: number for number, stage in enumerate(STAGES)}
+    """Of each limit's column: the documents that got so far, and those that this limit dropped.
+
+    Everything is read twice, for the bounds and for the counts, and never held.
+    """
     every = [limit for limit in limits(plan.recipe) if limit.setting]
+    low, high = np.full(len(every), np.inf), np.full(len(every), -np.inf)
+    for number, values, _ in _reached(plan, every):
+        low[number] = min(low[number], values.min(initial=np.inf))
+        high[number] = max(high[number], values.max(initial=-np.inf))
+    edges = [_edges(*each) for each in zip(low, high, (limit.threshold for limit in every), strict=True)]
+    reached, dropped = np.zeros((2, len(every), BINS + 1), int)
+    for number, values, gone in _reached(plan, every):
+        if len(values):
+            bins = len(edges[number]) - 1
+            reached[number, :bins] += np.histogram(values, edges[number])[0]
+            dropped[number, :bins] += np.histogram(values[gone], edges[number])[0]
+    return [
+        {
+            "column": limit.column,
+            "title": COLUMN_TITLES.get(limit.column, limit.column),
+            "stage": limit.stage,
+            "reason": limit.reason,
+            "threshold": limit.threshold,
+            "above": limit.above,
+            "edges": edges[number].tolist(),
+            "reached": reached[number, : len(edges[number]) - 1].tolist(),
+            "dropped": dropped[number, : len(edges[number]) - 1].tolist(),
+        }
+        for number, limit in enumerate(every)
+        if low[number] <= high[number]
+    ]
+
+
+def _reached(plan: Plan, every: Sequence[Limit]) -> Iterator[tuple[int, Any, Any]]:
+    """(number of a limit, values of documents that got to it, which of them it dropped), some hundred at a time."""
+    order = {stage: number for number, stage in enumerate(STAGES)}
     names = list(dict.fromkeys(limit.column for limit in every))
-    values: dict[str, list[Any]] = {name: [] for name in names}
-    reasons: list[str] = []
-    stages: list[int] = []
     for unit in plan.units:
         decided = stored(plan.folder("select") / f"{unit.name}.parquet")
         for table, decision in zip(annotated(plan, unit.name, names), decided, strict=True):
-            for name in names:
-                values[name].append(table[name].to_numpy(zero_copy_only=False))
-            reasons += [each or "" for each in decision["reason"].to_pylist()]
-            stages += [order.get(each, len(order)) for each in decision["stage"].to_pylist()]
-    reached, said = np.array(stages), np.array(reasons)
-    for limit in every:
-        column = np.concatenate([np.empty(0), *values[limit.column]])
-        here = (reached >= order[limit.stage]) & ~np.isnan(column)
-        if not here.any():
-            continue
-        gone = here & (said == limit.reason) & (reached == order[limit.stage])
-        edges = _edges(column[here], limit.threshold)
-        found.append(
-            {
-                "column": limit.column,
-                "title": COLUMN_TITLES.get(limit.column, limit.column),
-                "stage": limit.stage,
-                "reason": limit.reason,
-                "threshold": limit.threshold,
-                "above": limit.above,
-                "edges": edges.tolist(),
-                "reached": np.histogram(column[here], edges)[0].tolist(),
-                "dropped": np.histogram(column[gone], edges)[0].tolist(),
-            }
-        )
-    return found
+            stage = np.array([order.get(each, len(order)) for each in decision["stage"].to_pylist()])
+            reason = np.array([each or "" for each in decision["reason"].to_pylist()])
+            for number, limit in enumerate(every):
+                column = table[limit.column].to_numpy(zero_copy_only=False)
+                here = (stage >= order[limit.stage]) & ~np.isnan(column)
+                gone = (reason == limit.reason) & (stage == order[limit.stage])
+                yield number, column[here], gone[here]
 
 
-def _edges(values: Any, threshold: float) -> Any:
+def _edges(low: float, high: float, threshold: float) -> Any:
     """Bins from the least to the greatest, the threshold within; where numbers span decades, on a log scale."""
-    low, high = float(min(values.min(), threshold)), float(max(values.max(), threshold))
+    low, high = min(low, threshold), max(high, threshold)
     if low == high:
         high = low + 1
     if low >= 0 and high > 1000:
@@ -339,7 +354,7 @@ def _clusters(plan: Plan) -> dict[str, Any]:
     documents = 0
     heads: list[dict[str, Any]] = []
     for unit in plan.units:
-        for table in stored(plan.out / "kept" / f"{unit.name}.parquet"):
+        for table in stored(plan.out / "kept" / f"{unit.name}.parquet", ["id", "cluster", "cluster_size"]):
             for row in table.to_pylist():
                 size = row["cluster_size"] or 1
                 sizes[size] += 1
@@ -348,17 +363,17 @@ def _clusters(plan: Plan) -> dict[str, Any]:
                     heads.append(row)
         heads = sorted(heads, key=lambda row: (-row["cluster_size"], _rank(row["id"])))[:SAMPLES]
     copies: dict[str, list[dict[str, Any]]] = {row["cluster"]: [] for row in heads}
-    for row in _dropped(plan, "dedup"):
-        if row["cluster"] in copies:
-            copies[row["cluster"]].append(row)
+    for row in _rows_where(plan, "dropped/dedup", "cluster", copies):
+        held = copies[row["cluster"]]
+        held.append(row)
+        if len(held) > 4 * SAMPLES:
+            held[:] = _least(held)
+    shown = {row["id"]: _shown(row) for row in _rows_where(plan, "kept", "id", [row["id"] for row in heads])}
     examples = [
         {
             "size": row["cluster_size"],
-            "kept": _shown(row),
-            "copies": [
-                {**_shown(copy), "reason": copy["reason"]}
-                for copy in sorted(copies[row["cluster"]], key=lambda copy: _rank(copy["id"]))[:SAMPLES]
-            ],
+            "kept": shown[row["id"]],
+            "copies": [{**_shown(copy), "reason": copy["reason"]} for copy in _least(copies[row["cluster"]])],
         }
         for row in heads
     ]
