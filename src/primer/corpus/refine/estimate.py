@@ -54,9 +54,7 @@ def estimate(recipe: Recipe, specs: Sequence[str | Path], processes: int) -> Est
     import pyarrow as pa
 
     inputs = find(specs, {}, lambda *_: None, hashes=False)
-    found = units(
-        inputs, lambda each, goal: stretches(each, goal) if each is inputs[0] else _evenly(each, goal)
-    )
+    found = units(inputs, _roughly)
     tools = Tools(recipe)
     rows, squeezed, text, kept, last = 0, 0, 0, 0, ""
     pages = islice(read(found[0], inputs, recipe), PAGES) if found else iter(())
@@ -91,12 +89,12 @@ def estimate(recipe: Recipe, specs: Sequence[str | Path], processes: int) -> Est
     )
 
 
-def _evenly(each: Input, goal: int) -> list[tuple[int, int | None]]:
-    """About where a file will be cut, without reading it."""
-    return [
-        (start, None if start + goal >= each.size else start + goal)
-        for start in range(0, max(each.size, 1), goal)
-    ]
+def _roughly(each: Input, goal: int) -> list[tuple[int, int | None]]:
+    """About where a file will be cut. To know it of an archive, all of it would have to be unpacked."""
+    if each.kind != "archive":
+        return stretches(each, goal)
+    starts = range(0, max(each.size, 1), goal)
+    return [(start, min(start + goal, each.size)) for start in starts]
 
 
 def _consumed(unit: Unit, inputs: Sequence[Input], rows: int, last: str, squeezed: int) -> float:
