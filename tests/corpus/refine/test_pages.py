@@ -138,3 +138,16 @@ def test_rows_are_columns_that_hold_more_than_two_gigabytes() -> None:
     assert found["text"].to_pylist() == [None, "\0ä"]
     assert found["record_reason"].to_pylist() == [None, None]
     assert found["url"].to_pylist() == ["", ""]
+
+
+def test_records_and_losses_of_one_member_have_places_of_their_own(tmp_path: Path) -> None:
+    """All of them lie where the member begins."""
+    large = record("http://x.example/large", page(prose(1)) + b"x" * 60_000)
+    small = [record(f"http://x.example/{number}", page(prose(number, 3))) for number in range(3)]
+    path = tmp_path / "whole.warc.gz"
+    path.write_bytes(gzip.compress(b"".join([large, small[0], large, small[1], large, small[2]]), mtime=0))
+    recipe = resolve("fineweb", {"records.max_bytes": 50_000}).config
+    inputs = find([path], {}, lambda *_: None)
+    found = [each for unit in units(inputs, stretches) for each in read(unit, inputs, recipe)]
+    assert [each.record_reason for each in found] == ["too_large", None] * 3
+    assert [each.id.partition("#")[2] for each in found] == ["0", "0.0", "0.lost2", "0.1", "0.lost4", "0.2"]

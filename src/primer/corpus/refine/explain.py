@@ -9,7 +9,7 @@ from typing import Any
 
 from primer.corpus.refine import select
 from primer.corpus.refine.described import COLUMN_TITLES, STAGE_TITLES, reason_in_words
-from primer.corpus.refine.inputs import kind_of
+from primer.corpus.refine.inputs import kind_of, shown
 from primer.corpus.refine.pages import Page, as_batch
 from primer.corpus.refine.plan import Plan
 from primer.corpus.refine.recipe import Recipe
@@ -72,9 +72,9 @@ def _pages(path: Path, recipe: Recipe) -> Iterator[Page]:
     kind = kind_of(path)
     if kind == "text" and path.suffix.lower() not in (".txt", ".md"):
         payload = path.read_bytes()
-        yield Page(path.name, path.name, bytes=len(payload), payload=payload)
+        yield Page(shown(path.name), shown(path.name), bytes=len(payload), payload=payload)
         return
-    each = Input(str(path), path.name, kind, "", path.stat().st_size, 0, "")
+    each = Input(str(path), shown(path.name), kind, "", path.stat().st_size, 0, "")
     yield from read(Unit("", "", each.size, (Part(0, 0, None),)), [each], recipe)
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Literal
 
@@ -30,10 +31,12 @@ class Input:
 
     path: str
     name: str
-    """What documents call it: its name in the folder that was given, so that it may lie anywhere."""
+    """What documents call it: its path in the folder that was given, so that that may lie anywhere. No other input
+    has it: see `_told_apart`."""
     kind: Kind
     group: str
-    """The folder it lies in: a crawl, where each crawl has a folder."""
+    """The folder it lies in (a crawl, where each crawl has a folder): its path in the folder that was given, `.` for
+    that itself. No other folder has it."""
     size: int
     changed: int
     """When it was last changed, in ns."""
@@ -68,37 +71,111 @@ def find(
 ) -> tuple[Input, ...]:
     """All files below what is named, by name. `known` spares what has not changed since from being hashed again.
 
-    hashes: without them nothing but names and sizes is looked at.
+    hashes: without them nothing but names and sizes is looked at, unless two files agree in both.
 
-    Raises DataError where nothing is there, UsageError for the same bytes under the same name twice.
+    Names depend neither on the order of `specs` nor on where it all lies. Raises DataError where nothing is there,
+    UsageError for the same bytes under the same name twice.
     """
-    files: dict[Path, tuple[str, str]] = {}
-    for spec in specs:
-        path = existing(spec)
-        for file, name in _below(path) if path.is_dir() else [(path, path.name)]:
-            group = file.resolve().parent.name
-            files.setdefault(file.resolve(), (name, group))
-    if not files:
+    called = _called(specs)
+    if not called:
         raise DataError(
             "nothing to read is here", ", ".join(map(str, specs)), f"files that end in {_endings()}"
         )
-    found: list[Input] = []
-    total = sum(os.path.getsize(file) for file in files)
-    done = 0
-    for file, (name, group) in files.items():
+    for file in called:
         require_regular(file)
+    found: dict[Path, Input] = {}
+    alike = Counter((name, os.path.getsize(file)) for file, (_, name) in called.items())
+    total = sum(size * count for (_, size), count in alike.items())
+    done = 0
+    for file, (_, name) in called.items():
         state = file.stat()
         before = known.get(str(file))
         same = before and (before.size, before.changed) == (state.st_size, state.st_mtime_ns)
-        digest = before.sha256 if before and same else sha256_of(file) if hashes else ""
-        found.append(Input(str(file), name, kind_of(file), group, state.st_size, state.st_mtime_ns, digest))
+        digest = before.sha256 if before and same else ""
+        if not digest and (hashes or alike[name, state.st_size] > 1):
+            digest = sha256_of(file)
+        found[file] = Input(
+            str(file), shown(name), kind_of(file), "", state.st_size, state.st_mtime_ns, digest
+        )
         done += state.st_size
         progress("hash", done, total)
-    found.sort(key=lambda each: (each.group, each.name, each.sha256))
-    for one, other in pairwise(found):
-        if (one.name, one.sha256) == (other.name, other.sha256):
-            raise UsageError("the same file is named twice", f"{one.path}, {other.path}", "name it once")
-    return tuple(found)
+    _refuse_copies(found.values())
+    names = _told_apart({path: len(Path(name).parts) for path, name in called.values()})
+    depths: dict[Path, int] = {}  # of folders: how much of its path the names of its files tell
+    for path, name in called.values():
+        depths[path.parent] = max(depths.get(path.parent, 0), len(Path(name).parts) - 1)
+    groups = _told_apart(depths)
+    inputs = [
+        replace(each, name=names[called[file][0]], group=groups[called[file][0].parent])
+        for file, each in found.items()
+    ]
+    return tuple(sorted(inputs, key=lambda each: (each.group, each.name)))
+
+
+def _called(specs: Sequence[str | Path]) -> dict[Path, tuple[Path, str]]:
+    """Of each file, (its path, what of that is its name).
+
+    The path is as it was named, but for links in what leads to the folder that was given. A file that is reached
+    twice has the longer name: with `E E/sub` the same is read as with `E`.
+    """
+    called: dict[Path, tuple[Path, str]] = {}
+    for spec in specs:
+        path = existing(spec)
+        if path.is_dir():
+            folder = path.resolve()
+            reached = [(file, folder / name, name) for file, name in _below(path)]
+        else:
+            reached = [(path, path.parent.resolve() / path.name, path.name)]
+        for file, where, name in reached:
+            real = file.resolve()
+            if real not in called or _rank(where, name) < _rank(*called[real]):
+                called[real] = where, name
+    return called
+
+
+def _rank(path: Path, name: str) -> tuple[int, tuple[str, ...], tuple[str, ...]]:
+    """Which of a file's names is taken: the first in this order."""
+    parts = Path(name).parts
+    return -len(parts), parts, path.parts
+
+
+def _refuse_copies(inputs: Iterable[Input]) -> None:
+    """UsageError where the same bytes have the same name twice: a crawl that was named twice, more often than not."""
+    seen: dict[tuple[str, str], Input] = {}
+    for each in sorted(inputs, key=lambda each: each.path):
+        other = seen.setdefault((each.name, each.sha256), each)
+        if each.sha256 and other is not each:
+            raise UsageError("the same file is named twice", f"{other.path}, {each.path}", "name it once")
+
+
+def _told_apart(lengths: Mapping[Path, int]) -> dict[Path, str]:
+    """Names for paths, all different: of each its last parts, so many of them, and more where others have the same.
+
+    Those that share a name each take one parent more, until they differ, but none that all of them have: what lies
+    above them may be called anything. Raises UsageError for two names that are shown alike.
+    """
+    taken = dict(lengths)
+    while True:
+        named: dict[str, list[Path]] = {}
+        for path, length in taken.items():
+            named.setdefault(shown("/".join(path.parts[len(path.parts) - length :]) or "."), []).append(path)
+        shared = [paths for paths in named.values() if len(paths) > 1]
+        if not shared:
+            return {path: name for name, (path,) in named.items()}
+        before = dict(taken)
+        for paths in shared:
+            levels = zip(*(path.parts for path in paths), strict=False)
+            above = sum(1 for _ in takewhile(lambda level: len(set(level)) == 1, levels))
+            for path in paths:
+                taken[path] = min(taken[path] + 1, max(len(path.parts) - above, taken[path]))
+        if taken == before:
+            where = ", ".join(sorted(map(str, shared[0])))
+            raise UsageError("two names that no text can tell apart", where, "rename one of them")
+
+
+def shown(name: str) -> str:
+    """A file's name as text: bytes of it that are no UTF-8 become `\\xff`."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace") if not name.isascii() else name
 
 
 def _endings() -> str:

@@ -121,6 +121,7 @@ def cluster(plan: Plan) -> Done:
         numbers = np.arange(starts[-1])
         pairs = [np.stack([numbers, found], axis=1) for found in labels.values()]
         both = clusters(int(starts[-1]), np.concatenate([np.empty((0, 2), np.int64), *pairs]))
+        counts = sizes(both)
         exactly = labels.get(EXACT, numbers)
         for unit, (rows, _), start in zip(units, standing, starts, strict=False):
             here = slice(int(start), int(start) + len(rows))
@@ -129,7 +130,7 @@ def cluster(plan: Plan) -> Done:
                 for own, label, same in zip(numbers[here], both[here], exactly[here], strict=True)
             ]
             names = _ids(both[here], starts, standing)
-            files |= _write(plan, unit, rows, names, sizes(both)[here], reasons)
+            files |= _write(plan, unit, rows, names, counts[here], reasons)
             for reason in reasons:
                 if reason:
                     copies[reason] += 1

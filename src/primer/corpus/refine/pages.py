@@ -26,7 +26,8 @@ class Page:
     """One row. Strings that are not known are empty."""
 
     id: str
-    """Of the document: its file, `#`, and where in it: the offset of its record, the number of its line or row."""
+    """Of the document: its file, `#`, and where in it: the offset of its record or line, the number of its row. No
+    two of a corpus are the same."""
     source: str
     url: str = ""
     date: str = ""
@@ -41,7 +42,7 @@ class Page:
 
 
 def read(unit: Unit, inputs: Sequence[Input], recipe: Recipe) -> Iterator[Page]:
-    """All rows of a unit in the order of the files. Damage is a row; only what cannot be opened at all raises."""
+    """All rows of a unit in the order of the files. Damage is a row; only what the system does not read raises."""
     for part in unit.parts:
         each = inputs[part.input]
         if each.kind == "archive":
@@ -56,11 +57,17 @@ def _archive(each: Input, start: int, stop: int | None, max_bytes: int) -> Itera
     from primer.corpus.crawl.archive import read_archive
     from primer.corpus.crawl.blocks import Lost
 
+    here, before = (
+        -1,
+        0,
+    )  # a member's records and losses all lie where it begins: how many of them came already
     for found in read_archive(Path(each.path), start, stop, max_bytes=max_bytes):
+        here, before = found.offset, before + 1 if found.offset == here else 0
         if isinstance(found, Lost):
-            yield Page(f"{each.name}#{found.offset}", each.name, bytes=found.length, record_reason=found.why)
+            place = f"{here}.lost{before}" if before else f"{here}"
+            yield Page(f"{each.name}#{place}", each.name, bytes=found.length, record_reason=found.why)
             continue
-        place = f"{found.offset}.{found.index}" if found.index else f"{found.offset}"
+        place = f"{here}.{found.index}" if found.index or before else f"{here}"
         reason = _no_page(found)
         text = None
         if not reason and found.kind == "conversion":  # of a WET file: text already

@@ -1,19 +1,25 @@
-"""Inputs that are text already: a file a text, a JSON line a text, a table's row a text. What is none is counted."""
+"""Inputs that are text already: a file a text, a JSON line a text, a table's row a text. What is none is counted.
+
+What is wrong with a file's content is a row. What the system says of the file (it is not there, the disk fails) is
+raised: it may be otherwise the next time, and a row would stand in the corpus for good.
+"""
 
 from __future__ import annotations
 
 import codecs
+import errno
 import json
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from primer.assets import BLOCK
 from primer.corpus.readers import PACKED, unpacking
 from primer.corpus.refine.inputs import Input
-from primer.corpus.refine.pages import Page
+from primer.corpus.refine.pages import BATCH_BYTES, BATCH_PAGES, Page
 from primer.corpus.refine.recipe import Records
-from primer.errors import DataError, missing_extra
+from primer.errors import DataError, SurroundingsError, missing_extra, refusal
 
 LINE_ENDS = str.maketrans({"\0": "�"})
 
@@ -49,7 +55,8 @@ def _text(each: Input, records: Records) -> Iterator[Page]:
     try:
         with unpacking(Path(each.path)) as file:
             raw = file.read(records.max_bytes + 1)
-    except (DataError, EOFError, OSError, zlib.error):
+    except (DataError, EOFError, OSError, zlib.error) as error:
+        _raise_what_may_pass(error, each.path)
         yield _page(each, 0, each.size, "corrupt")
         return
     if not raw.strip():
@@ -72,31 +79,49 @@ def _json_lines(each: Input, start: int, stop: int | None, records: Records) -> 
         with unpacking(path) as file:
             if start and path.suffix.lower() not in PACKED:
                 file.seek(start - 1)
-                place = start - 1 + len(_line(file, records.max_bytes)[0])
+                place = start - 1 + _skipped(file, stop - start + 1 if stop is not None else None)
             while stop is None or place < stop:
                 line, size, whole = _sized(file, records.max_bytes)
                 if not size:
                     return
                 yield _record(each, place, line.removeprefix(codecs.BOM_UTF8), size, whole, records.field)
                 place += size
-    except (DataError, EOFError, OSError, zlib.error):
+    except (DataError, EOFError, OSError, zlib.error) as error:
+        _raise_what_may_pass(error, each.path)
         yield _page(each, place, max(each.size - place, 0), "corrupt")
 
 
-def _line(file: Any, most: int) -> tuple[bytes, bool]:
-    line = file.readline(most)
-    return line, line.endswith(b"\n") or len(line) < most
+def _skipped(file: Any, enough: int | None) -> int:
+    """Bytes up to where the next line begins; no more is read than tells that it is beyond `enough`."""
+    size = 0
+    while enough is None or size < enough:
+        piece = file.readline(BLOCK)
+        size += len(piece)
+        if not piece or piece.endswith(b"\n"):
+            break
+    return size
 
 
 def _sized(file: Any, most: int) -> tuple[bytes, int, bool]:
     """(its beginning, bytes, whether that is all of it) of the next line, however long."""
-    line, whole = _line(file, most)
+    line = piece = file.readline(most)
     size = len(line)
-    ended = whole
-    while not ended:
-        more, ended = _line(file, most)
-        size += len(more)
-    return line, size, whole
+    while piece and not piece.endswith(b"\n"):
+        piece = file.readline(BLOCK)
+        size += len(piece)
+    return line, size, size == len(line)
+
+
+def _raise_what_may_pass(error: BaseException, path: str) -> None:
+    """SurroundingsError where the system gave a number for what went wrong; what unpacks and parses has none."""
+    cause: BaseException | None = error
+    while cause is not None:
+        # EINVAL: a place that a damaged table names, and no file has.
+        if isinstance(cause, OSError) and cause.errno not in (None, 0, errno.EINVAL):
+            other = (f"cannot be read ({cause.strerror or cause})", "the same again, once it can be read")
+            said, hint = refusal(cause) or other
+            raise SurroundingsError(said, path, hint) from error
+        cause = cause.__cause__
 
 
 def _record(each: Input, place: int, line: bytes, size: int, whole: bool, field: str) -> Page:
@@ -126,7 +151,8 @@ def row_groups(path: Path, goal: int) -> list[tuple[int, int | None]]:
     try:
         metadata = parquet.ParquetFile(path).metadata
         sizes = [metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups)]
-    except Exception:  # pyarrow raises many kinds for a broken file: reading it says so, and is counted
+    except Exception as error:  # pyarrow raises many kinds for a broken file: reading it counts that
+        _raise_what_may_pass(error, str(path))
         return [(0, None)]
     found: list[tuple[int, int | None]] = []
     start, held = 0, 0
@@ -139,39 +165,76 @@ def row_groups(path: Path, goal: int) -> list[tuple[int, int | None]]:
 
 
 def _table(each: Input, start: int, stop: int | None, records: Records) -> Iterator[Page]:
+    """The rows of some row groups.
+
+    In memory are, beside one row, what pyarrow unpacks only as a whole: the page of the file that the row is in, and
+    the dictionary of its row group. How large these are is up to who wrote the file; 1 MB is usual, nothing is sure.
+    """
     parquet = _parquet()
-    number = 0
+    number, end, total = start, start or 1, 1  # row groups for rows, until it is known how many these have
     try:
-        file = parquet.ParquetFile(each.path)
-        groups = list(range(start, file.metadata.num_row_groups if stop is None else stop))
-        number = sum(file.metadata.row_group(group).num_rows for group in range(start))
-        names = set(file.schema_arrow.names)
-        if records.field not in names:
-            rows = sum(file.metadata.row_group(group).num_rows for group in groups)
-            for row in range(number, number + rows):
-                yield _page(each, row, 0, "no_text")
-            return
-        columns = [records.field, *(name for name in ("url", "date") if name in names)]
-        for batch in file.iter_batches(batch_size=64, row_groups=groups, columns=columns):
-            for row in batch.to_pylist():
-                yield _row(each, number, row, records)
-                number += 1
-    except Exception:  # a damaged file: what was read is counted, the rest is one loss
-        yield _page(each, f"{number}+", each.size, "corrupt")
+        with parquet.ParquetFile(each.path, buffer_size=BLOCK) as file:
+            metadata = file.metadata
+            counts = [max(metadata.row_group(group).num_rows, 0) for group in range(metadata.num_row_groups)]
+            number, end, total = sum(counts[:start]), sum(counts[:stop]), max(sum(counts), 1)
+            names = set(file.schema_arrow.names)
+            if records.field not in names:
+                for row in range(number, end):
+                    yield _page(each, row, 0, "no_text")
+                return
+            columns = [records.field, *(name for name in ("url", "date") if name in names)]
+            groups = list(range(len(counts))[start:stop])
+            few = _rows_at_a_time(file, groups)
+            for batch in file.iter_batches(few, groups, columns, use_threads=False):
+                for row in range(batch.num_rows):
+                    yield _row(each, number, {name: batch[name][row] for name in columns}, records)
+                    number += 1
+    except Exception as error:  # a damaged file: what was read is counted, the rest is one loss
+        _raise_what_may_pass(error, each.path)
+        # Of the file by rows, so that no byte counts in two stretches.
+        share = each.size * end // total - each.size * number // total
+        yield _page(each, f"{number}+", max(share, 0), "corrupt")
+
+
+def _rows_at_a_time(file: Any, groups: list[int]) -> int:
+    """One, which costs 15 µs; more where pyarrow keeps dictionaries, each of which it makes anew for every batch."""
+    import pyarrow as pa
+
+    if not groups or not any(pa.types.is_dictionary(each.type) for each in file.schema_arrow):
+        return 1
+    sizes = [file.metadata.row_group(group) for group in groups]
+    largest = max(group.total_byte_size // max(group.num_rows, 1) for group in sizes)
+    return max(1, min(BATCH_PAGES, BATCH_BYTES // max(largest, 1)))
 
 
 def _row(each: Input, number: int, row: dict[str, Any], records: Records) -> Page:
-    text = row[records.field]
-    if not isinstance(text, str):
+    """A row of Arrow's scalars. How long a text is, is looked at before it is made a string of Python's."""
+    import pyarrow as pa
+
+    scalar = row[records.field]
+    while isinstance(scalar, pa.DictionaryScalar | pa.ExtensionScalar):
+        scalar = scalar.value
+    raw = scalar.as_buffer() if isinstance(scalar, pa.StringScalar | pa.LargeStringScalar) else None
+    if raw is None:
         return _page(each, number, 0, "no_text")
-    size = len(text.encode("utf-8", "surrogatepass"))
+    if raw.size > records.max_bytes:
+        return _page(each, number, raw.size, "too_large")
+    text = _text_of(scalar)
+    if text is None:
+        return _page(each, number, raw.size, "undecodable")
     if not text.strip():
-        return _page(each, number, size, "empty")
-    if size > records.max_bytes:
-        return _page(each, number, size, "too_large")
-    page = _page(each, number, size, None, _clean(text))
-    page.url, page.date = (str(row.get(name) or "") for name in ("url", "date"))
+        return _page(each, number, raw.size, "empty")
+    page = _page(each, number, raw.size, None, _clean(text))
+    page.url, page.date = (str(_text_of(row[name]) or "") if name in row else "" for name in ("url", "date"))
     return page
+
+
+def _text_of(scalar: Any) -> Any:
+    """What a scalar is in Python; None for a text that is no UTF-8, which Arrow does not look at."""
+    try:
+        return scalar.as_py()
+    except UnicodeDecodeError:
+        return None
 
 
 def _parquet() -> Any:
