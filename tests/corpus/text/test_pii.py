@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
+import re
+import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from primer.corpus.text import pii
 from primer.corpus.text.pii import EMAILS, IPS, Replacer
 
 PIECES = (
@@ -15,6 +18,49 @@ PIECES = (
     "[1.2.3.4]|user@[1.2.3.4]|ä@ö.de|010.1.1.1"
 )
 TEXTS = st.lists(st.sampled_from(PIECES.split("|")), max_size=12).map("".join)
+
+ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
+LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
+BYTE = r"(?:25[0-5]|2[0-4][0-9]|[01]?[0-9][0-9]?)"
+EMAIL = re.compile(
+    rf"\b{ATOM}(?:\.{ATOM})*@"
+    rf"(?:(?:{LABEL}\.)+{LABEL}|\[(?:{BYTE}\.){{3}}(?:{BYTE}|[A-Za-z0-9-]*[A-Za-z0-9]:)])"
+)
+"""datatrove's pattern for an address, which takes time by the square of a text's length."""
+BRITTLE = st.lists(st.sampled_from([*"aZ0_é@.+-![]: ", "a.b", "@b.org", "x@y.z", "..", "[1.2.3.4]"]))
+
+
+@given(st.one_of(TEXTS, BRITTLE.map("".join)), BRITTLE.map("".join), st.integers(0, 20))
+@settings(max_examples=500, deadline=None)
+def test_mail_is_found_where_one_pattern_finds_it(text: str, part: str, times: int) -> None:
+    for each in (text, text + part * times, part * times + text):
+        found = [match.span() for match in EMAIL.finditer(each)]
+        assert list(pii._emails(each)) == found
+        assert Replacer(ips=False).replace(each, "x")[1] == len(found)
+
+
+@given(st.lists(st.sampled_from([*"1.x ", "25", "8.8.8.8", "256", "010", "0001"]), max_size=12).map("".join))
+def test_machines_are_found_where_one_pattern_finds_them(text: str) -> None:
+    public = [match for match in pii.IP.findall(text) if pii._is_public(match)]
+    assert Replacer().replace(text, "x")[1] == len(public)
+
+
+@pytest.mark.parametrize(
+    ("start", "part"),
+    [("", "a+"), ("x@ ", "a+"), ("x@ ", "a."), ("x@ ", "1."), ("x@ ", "+"), ("", "a@"), ("", "a@b.c"), ("x@", "a."),
+     ("x@", "a-"), ("", "1"), ("", "1."), ("", "a@[1.2.3.4"), ("", "@")],
+)  # fmt: skip
+def test_the_time_grows_with_the_length_and_not_with_its_square(start: str, part: str) -> None:
+    def seconds(length: int) -> float:
+        text = start + part * (length // len(part))
+        best = float("inf")
+        for _ in range(3):
+            began = time.process_time()
+            Replacer().replace(text, "x")
+            best = min(best, time.process_time() - began)
+        return best
+
+    assert seconds(16_000) < 8 * max(seconds(4_000), 1e-3)
 
 
 @given(TEXTS)

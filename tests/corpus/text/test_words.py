@@ -3,6 +3,7 @@
 import gzip
 import itertools
 import random
+import time
 import unicodedata
 
 import pytest
@@ -82,9 +83,11 @@ def test_every_character_is_cut_off_as_spacy_does(english):
     for character in map(chr, codes):
         if unicodedata.category(character) in ("Cn", "Co"):
             continue
-        assert word_patterns.prefix_length(character) == find_prefix(character), ascii(character)
-        assert word_patterns.suffix_length(character) == find_suffix(character), ascii(character)
-        assert word_patterns.suffix_length(character + ".") == find_suffix(character + "."), ascii(character)
+        assert word_patterns.prefix_length(character, 0, 1) == find_prefix(character), ascii(character)
+        assert word_patterns.suffix_length(character, 0, 1) == find_suffix(character), ascii(character)
+        assert word_patterns.suffix_length(character + ".", 0, 2) == find_suffix(character + "."), ascii(
+            character
+        )
 
 
 def test_every_character_parts_words_as_spacy_does(english):
@@ -146,6 +149,110 @@ def test_jumbles_have_spacys_words(english):
 def test_addresses_are_told_from_words_with_marks_as_spacy_does(english, address):
     assert words(address) == spacy_words(english, address)
     assert word_patterns.is_address(address) == bool(english.tokenizer.url_match(address))
+
+
+def peeled(core):
+    """The words of a chunk that is no special case, before some are joined, by the rules as they can be read: what is
+    left is cut anew at every mark, which takes time by the square of the length."""
+    front, back = [], []
+    while core and core not in module.SPECIAL_CASES:
+        head = prefix_of(core)
+        if head and core[head:] in module.SPECIAL_CASES:
+            front.append(core[:head])
+            core = core[head:]
+            break
+        tail = suffix_of(core[head:])
+        if not head and not tail:
+            return [*front, *module._cut_inside(core), *reversed(back)]
+        stop = len(core) - tail
+        if tail:
+            back.append(core[stop:])
+            if core[:stop] in module.SPECIAL_CASES:
+                core = core[:stop]
+                break
+        if head:
+            front.append(core[:head])
+        core = core[head:stop]
+    return [*front, *module.SPECIAL_CASES.get(core, ()), *reversed(back)]
+
+
+def prefix_of(text):
+    first = text[0]
+    if first in word_patterns.OPENING:
+        return 1
+    if first.isascii():
+        if first == ".":
+            dots = len(text) - len(text.lstrip("."))
+            return dots if dots > 1 else 0
+        if first == "+":
+            return int(text[1:2] not in word_patterns.DIGITS)
+        return next((len(sign) for sign in word_patterns.DOLLARS if text.startswith(sign)), 0)
+    return int(word_patterns.shape(first) in (word_patterns.SYMBOL, word_patterns.UNCASED_SYMBOL))
+
+
+def suffix_of(text):
+    last = text[-1:]
+    if last == ".":
+        dots = len(text) - len(text.rstrip("."))
+        return dots if dots > 1 else int(word_patterns._ends_sentence(text[:-1]))
+    number = text.rstrip(word_patterns.UNIT_CHARACTERS)
+    if number[-1:] in word_patterns.DIGITS and text[len(number) :] in word_patterns.UNITS:
+        return len(text) - len(number)
+    if last in "sS" and text[-2:-1] in ("'", "’"):
+        return 2
+    if last in word_patterns.CLOSING:
+        return 2 if text[-2:] == "……" else 1
+    if last == "+":
+        return int(text[-2:-1] in word_patterns.DIGITS)
+    return int(word_patterns.shape(last) in (word_patterns.SYMBOL, word_patterns.UNCASED_SYMBOL))
+
+
+@settings(max_examples=300, deadline=None)
+@given(start=CHUNKS, part=CHUNKS, times=st.integers(0, 30), end=CHUNKS)
+def test_marks_come_off_a_long_chunk_as_they_do_by_the_rules(start, part, times, end):
+    for chunk in (start, part * times, start + part[-2:] * times + end, start[:1] + part * times + end[-2:]):
+        if chunk and chunk not in module.SPECIAL_CASES:
+            assert module._first_pass(chunk, module.SPECIAL_CASES) == peeled(chunk)
+
+
+def test_marks_come_off_real_chunks_as_they_do_by_the_rules(real_data):
+    with gzip.open(real_data / "multi30k" / "train.en.gz", "rt", encoding="utf-8") as file:
+        chunks = {chunk for line in itertools.islice(file, 5000) for chunk in line.split()}
+    chunks.update((real_data / "shakespeare" / "input.txt").read_text("utf-8").split())
+    for chunk in chunks - module.SPECIAL_CASES.keys():
+        assert module._first_pass(chunk, module.SPECIAL_CASES) == peeled(chunk)
+
+
+@pytest.mark.parametrize(
+    ("start", "part", "end"),
+    [("", "=", ""), ("", "_", ""), ("", "{", ""), ("", "([", ""), ("", "'", ""), ("", "😀", ""), ("", "a😀", "!"),
+     ("", "'s", ""), ("", "…", ""), ("", ".", "'"), ("", "..'", ""), ("", "(m", ")m"), ("", "a@", "-b.de"),
+     ("", "@a.BC/", "x-y"), ("", "a.", "b-c"), ("x-y", "a.a@", ""), ("", "x:( ", ""), ("", "=:)", "")],
+)  # fmt: skip
+def test_the_time_grows_with_the_length_and_not_with_its_square(start, part, end):
+    def seconds(length):
+        text = start + part * (length // len(part)) + end
+        best = float("inf")
+        for _ in range(3):
+            began = time.process_time()
+            words(text)
+            best = min(best, time.process_time() - began)
+        return best
+
+    assert seconds(80_000) < 8 * max(seconds(20_000), 1e-3)
+
+
+@pytest.mark.parametrize(("mark", "rest"), [("(", "m"), ("(", "A."), ("'", "x" * 9 + "."), ("=", "a+")])
+def test_neither_marks_before_a_long_core_nor_after_it_take_longer(mark, rest):
+    def seconds(count):
+        best = float("inf")
+        for _ in range(3):
+            began = time.process_time()
+            split_chunk(mark * count + rest * count)
+            best = min(best, time.process_time() - began)
+        return best
+
+    assert seconds(32_000) < 8 * max(seconds(8_000), 1e-3)
 
 
 def test_a_longer_special_case_over_two_chunks_is_in_the_way_of_a_shorter_one(english):

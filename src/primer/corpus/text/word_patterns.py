@@ -72,6 +72,8 @@ UNITS = frozenset(
 )
 UNIT_CHARACTERS = "".join(sorted(set("".join(UNITS))))
 UNIT_ENDS = frozenset(unit[-1] for unit in UNITS)
+UNIT_REACH = 1 + max(map(len, UNITS))
+"""Of the longest unit and a digit before it."""
 
 LOWER, UPPER, UNCASED_LETTER, LETTER, SYMBOL, UNCASED_SYMBOL, OTHER = "aAאƻ©㈱\0"
 """What stands for the others of its kind; an ideograph and its like count as small and as capital."""
@@ -114,38 +116,64 @@ def shape(text: str) -> str:
     return text if text.isascii() else text.translate(_representatives)
 
 
-def prefix_length(text: str) -> int:
-    """How many characters in front are a word of their own; text is not empty."""
-    first = text[0]
+def prefix_length(text: str, start: int, stop: int) -> int:
+    """How many characters at the front of text[start:stop], which is not empty, are a word of their own.
+
+    However long it is, all but dots is decided by its first three characters.
+    """
+    first = text[start]
     if first in OPENING:
         return 1
-    if first.isascii():
-        if first == ".":
-            dots = len(text) - len(text.lstrip("."))
-            return dots if dots > 1 else 0
-        if first == "+":
-            return int(text[1:2] not in DIGITS)
-        return next((len(sign) for sign in DOLLARS if text.startswith(sign)), 0) if first in "UCA" else 0
-    return int(shape(first) in (SYMBOL, UNCASED_SYMBOL))
+    if not first.isascii():
+        return int(shape(first) in (SYMBOL, UNCASED_SYMBOL))
+    if first not in ".+UCA":
+        return 0
+    if first == ".":
+        dots = _dots_after(text, start, stop)
+        return dots if dots > 1 else 0
+    front = text[start : min(start + 3, stop)]
+    if first == "+":
+        return int(front[1:2] not in DIGITS)
+    return next((len(sign) for sign in DOLLARS if front.startswith(sign)), 0)
 
 
-def suffix_length(text: str) -> int:
-    """How many characters at the end are a word of their own."""
-    last = text[-1:]
+def suffix_length(text: str, start: int, stop: int) -> int:
+    """How many characters at the end of text[start:stop] are a word of their own.
+
+    However long it is, all but dots is decided by the longest unit and the digit before it.
+    """
+    end = text[start if stop - start < UNIT_REACH else stop - UNIT_REACH : stop]
+    last = end[-1:]
     if last == ".":
-        dots = len(text) - len(text.rstrip("."))
-        return dots if dots > 1 else int(_ends_sentence(text[:-1]))
+        dots = _dots_before(text, start, stop)
+        return dots if dots > 1 else int(_ends_sentence(end[:-1]))
     if last in UNIT_ENDS:
-        number = text.rstrip(UNIT_CHARACTERS)
-        if number[-1:] in DIGITS and text[len(number) :] in UNITS:
-            return len(text) - len(number)
-    if last in "sS" and text[-2:-1] in ("'", "’"):
+        number = end.rstrip(UNIT_CHARACTERS)
+        if number[-1:] in DIGITS and end[len(number) :] in UNITS:
+            return len(end) - len(number)
+    if last in "sS" and end[-2:-1] in ("'", "’"):
         return 2
     if last in CLOSING:
-        return 2 if text[-2:] == "……" else 1
+        return 2 if end[-2:] == "……" else 1
     if last == "+":
-        return int(text[-2:-1] in DIGITS)
+        return int(end[-2:-1] in DIGITS)
     return int(not last.isascii() and shape(last) in (SYMBOL, UNCASED_SYMBOL))
+
+
+def _dots_after(text: str, start: int, stop: int) -> int:
+    """How many dots are at the front of text[start:stop], without a copy of it."""
+    place = start
+    while place < stop and text[place] == ".":
+        place += 1
+    return place - start
+
+
+def _dots_before(text: str, start: int, stop: int) -> int:
+    """The same of its end."""
+    place = stop
+    while place > start and text[place - 1] == ".":
+        place -= 1
+    return stop - place
 
 
 def _ends_sentence(body: str) -> bool:
@@ -171,7 +199,8 @@ INFIX = re.compile(
 
 _SCHEME = re.compile(r"[\w+.-]{2,}://")
 _HOST_LETTER = r"[A-Za-z0-9\u00a1-\uffff]"
-_NAME = rf"(?: {_HOST_LETTER} (?: [A-Za-z0-9\u00a1-\uffff_-]{{0,62}} {_HOST_LETTER} )? \. )+"
+_NAME = rf"(?: {_HOST_LETTER} (?: [A-Za-z0-9\u00a1-\uffff_-]{{0,62}} {_HOST_LETTER} )? \. )++"
+"""The parts of a host but the last. None is given back (++): the last has no dot, so it could not be elsewhere."""
 _REST = r"(?: :\d{2,5} )? (?: [/?#] .* )?"
 _NAMED = re.compile(rf"{_NAME} (?P<top> [^.:/?#]{{2,63}} ) {_REST}", re.VERBOSE | re.DOTALL)
 _PRIVATE = r"""(?: 10 | 127 ) (?: \.\d{1,3} ){3} | (?: 169\.254 | 192\.168 | 172\.(?: 1[6-9] | 2\d | 3[01] ) )

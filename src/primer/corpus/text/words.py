@@ -31,6 +31,7 @@ from primer.corpus.text.word_patterns import (
 )
 
 SPECIAL_CASES = special_cases()
+LONGEST_CASE = max(map(len, SPECIAL_CASES))
 SENTENCE_MARKS = sentence_marks()
 
 CACHED_CHUNKS = 1 << 15
@@ -53,29 +54,38 @@ END = ""
 
 
 def _first_pass(chunk: str, known: dict[str, tuple[str, ...]]) -> list[str]:
-    """Marks off the ends, then a special case, an address, or a core cut at the marks inside it."""
+    """Marks off the ends, then a special case, an address, or a core cut at the marks inside it.
+
+    chunk: no special case itself. Its core is chunk[start:stop], which is copied only where it is short enough for a
+    special case: else the time that "====…" takes would grow by the square of its length.
+    """
     front: list[str] = []
     back: list[str] = []
-    core = chunk
-    while core and core not in known:
-        head = prefix_length(core)
-        if head and core[head:] in known:
-            front.append(core[:head])
-            core = core[head:]
+    start, stop = 0, len(chunk)
+    while start < stop:
+        head = start + prefix_length(chunk, start, stop)
+        if start < head and _is_case(chunk, head, stop, known):
+            front.append(chunk[start:head])
+            start = head
             break
-        tail = suffix_length(core[head:])
-        if not head and not tail:
-            return [*front, *_cut_inside(core), *reversed(back)]
-        stop = len(core) - tail
-        if tail:
-            back.append(core[stop:])
-            if core[:stop] in known:
-                core = core[:stop]
+        tail = stop - suffix_length(chunk, head, stop)
+        if start == head and tail == stop:
+            return front + _cut_inside(chunk[start:stop]) + back[::-1]
+        if tail < stop:
+            back.append(chunk[tail:stop])
+            stop = tail
+            if _is_case(chunk, start, stop, known):
                 break
-        if head:
-            front.append(core[:head])
-        core = core[head:stop]
-    return [*front, *known.get(core, ()), *reversed(back)]
+        if start < head:
+            front.append(chunk[start:head])
+            start = head
+            if _is_case(chunk, start, stop, known):
+                break
+    return [*front, *known.get(chunk[start:stop], ()), *reversed(back)]
+
+
+def _is_case(chunk: str, start: int, stop: int, known: dict[str, tuple[str, ...]]) -> bool:
+    return stop - start <= LONGEST_CASE and chunk[start:stop] in known
 
 
 def _cut_inside(core: str) -> list[str]:
