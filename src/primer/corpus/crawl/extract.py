@@ -1,5 +1,5 @@
 """The main text of a page. Extractors are three, and make different corpora of the same crawl: trafilatura, as FineWeb;
-Resiliparse, forty times as fast; and our own (`main_text.py`), which writes trafilatura's words five times as fast."""
+Resiliparse, thirty times as fast; and our own (`main_text.py`), which writes trafilatura's words five times as fast."""
 
 from __future__ import annotations
 
