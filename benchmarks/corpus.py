@@ -179,9 +179,7 @@ def main() -> None:
                 )
     print(json.dumps(figures, indent=1))
     if options.save:
-        sys.argv = [
-            "PYTHON" if each == options.python else each for each in sys.argv
-        ]  # wherever it lies here
+        sys.argv = [each.replace(options.python, "PYTHON") for each in sys.argv]  # wherever it lies here
         print(write("corpus", figures, measured=MEASURED))
 
 
